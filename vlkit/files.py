@@ -1,0 +1,31 @@
+"""Writing files so that a reader sees the old file or the new one, never half of one."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from vlkit.errors import UserError
+
+
+@contextmanager
+def write_atomic(path: str | Path) -> Iterator[Path]:
+    """Yields a temporary path beside `path`; renames it to `path` when the block ends, removes it when it fails.
+
+    Raises UserError where the folder cannot be written or the disk is full.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        # Without the flush a power cut after the rename could leave an empty file under the final name.
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}; free some space or name a folder that can be written"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
