@@ -1,0 +1,1 @@
+"""Image, text and fusion encoders: what every task shares."""
