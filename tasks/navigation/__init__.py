@@ -1,0 +1,1 @@
+"""Vision-language navigation: follow an instruction through a building."""
