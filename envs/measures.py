@@ -117,7 +117,8 @@ def padded(paths: Sequence[Sequence[int]]) -> tuple[Numbers, Numbers]:
 
 def lengths(distances: Floats, paths: Numbers) -> Floats:
     """TL: metres from each viewpoint to the following one, summed; (items, steps) -> (items,)"""
-    return distances[paths[:, :-1], paths[:, 1:]].sum(axis=1)
+    total: Floats = distances[paths[:, :-1], paths[:, 1:]].sum(axis=1)
+    return total
 
 
 def succeeded(error: Floats) -> Floats:
@@ -174,7 +175,8 @@ def cls(apart: Floats, reference_counts: Numbers, length: Floats, reference_leng
     expected = coverage * reference_length
     both = expected + np.abs(expected - length)
     # Where both are 0 the path is as long as expected, and the equation's limit is 1.
-    return coverage * np.divide(expected, both, out=np.ones_like(both), where=both > 0)
+    weighted: Floats = coverage * np.divide(expected, both, out=np.ones_like(both), where=both > 0)
+    return weighted
 
 
 def _chunks(paths: Sequence[Sequence[int]], references: Sequence[Sequence[int]]) -> Iterator[Numbers]:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vlkit.errors import UserError
@@ -28,4 +28,5 @@ def write_atomic(path: str | Path) -> Iterator[Path]:
             f"cannot write {path}: {error.strerror or error}; free some space or name a folder that can be written"
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # where a parent is a file, there is nothing to remove, and that is no better message
+            temporary.unlink()
