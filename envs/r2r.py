@@ -57,13 +57,17 @@ class Scan:
         return distances
 
     def shortest_path(self, start: str, goal: str) -> tuple[str, ...]:
-        """The viewpoints of a shortest path, both ends included; UserError where there is none."""
+        """The viewpoints of a shortest path, both ends included; UserError where there is none.
+
+        Where both are joined it is that hop, even past a viewpoint that lies on the line.
+        """
         at, end = self.index[start], self.index[goal]
         if not math.isfinite(self.distances[at, end]):
             raise UserError(f"scan {self.name}: no path from {start} to {goal}")
         path = [at]
         while at != end:
-            at = int(np.argmin(self.edges[at] + self.distances[:, end] + np.where(self.adjacency[at], 0.0, np.inf)))
+            onward = np.where(self.adjacency[at], self.edges[at] + self.distances[:, end], np.inf)
+            at = end if self.adjacency[at, end] else int(onward.argmin())
             path.append(at)
         return tuple(self.viewpoints[i] for i in path)
 

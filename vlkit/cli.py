@@ -127,8 +127,11 @@ def bench(words: Sequence[str]) -> int:
         )
     import subprocess
 
-    # A process of its own: a timing should not depend on what the command line has imported.
-    return subprocess.run([sys.executable, str(file), *words[1:]], check=False).returncode
+    # A process of its own: a timing should not depend on what the command line has imported. It finds vlkit where this
+    # one did, installed or not.
+    places = [str(folder.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
+    return subprocess.run([sys.executable, str(file), *words[1:]], check=False, env=environment).returncode
 
 
 def message(error: Exception) -> str:

@@ -285,21 +285,31 @@ def test_benchmarks_outside_a_checkout_are_an_error_that_says_where_they_are(
     assert "not of the installed package" in capsys.readouterr().err
 
 
+def names(module: str) -> set[str]:
+    """What a module of this repository defines or imports by name, read without running it."""
+    tree = ast.parse((REPOSITORY / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8"))
+    defined = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    return defined | {each.name for node in tree.body if isinstance(node, ast.ImportFrom) for each in node.names}
+
+
 @pytest.mark.parametrize(
     "entry", [row[-1] for table in (cli.COMMANDS, cli.BENCHMARKS, cli.DATA) for row in table.values()]
 )
 def test_every_command_names_a_function_that_is_there(entry: str) -> None:
     module, _, function = entry.partition(":")
-    tree = ast.parse((REPOSITORY / f"{module.replace('.', '/')}.py").read_text())
-    assert function in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    assert function in names(module)
 
 
 def test_every_task_has_train_and_evaluate() -> None:
     for module in cli.TASKS.values():
-        tree = ast.parse((REPOSITORY / f"{module.replace('.', '/')}.py").read_text())
-        assert {"train", "evaluate"} <= {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+        assert {"train", "evaluate"} <= names(module)
 
 
 def test_every_benchmark_has_its_file() -> None:
     for _, file in cli.TIMINGS.values():
         assert (REPOSITORY / "benchmarks" / file).is_file()
+
+
+def test_a_benchmark_runs_in_a_checkout(capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["bench", "import", "--rounds", "1"]) == 0
+    assert "python -c pass (peer)" in capfd.readouterr().out

@@ -75,7 +75,7 @@ def test_of_an_animation_the_first_frame_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "LA", "HSV"])
 def test_other_colour_spaces_are_converted(tmp_path: Path, mode: str) -> None:
-    suffix = {"LA": "png"}.get(mode, "tiff")
+    suffix = {"LA": "png", "YCbCr": "jpg"}.get(mode, "tiff")
     colour = Image.new("RGB", (3, 2), (200, 200, 200)).convert(mode)
     if mode == "HSV":
         colour = colour.convert("RGB")

@@ -1,0 +1,22 @@
+import os
+from pathlib import Path
+
+# Before torch is imported: tensors here are so small that a second thread costs time, and processes that tests start
+# must sum in the same order to come to the same last digit.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import hypothesis
+import pytest
+
+# The same examples everywhere, and no test asserts a time.
+hypothesis.settings.register_profile("vlkit", deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("vlkit")
+
+
+@pytest.fixture(scope="session")
+def reference() -> Path:
+    """The folder of published data that no one in this project wrote; a test that asks for it has its marker."""
+    folder = Path(os.environ.get("VLKIT_REFERENCE", Path(__file__).parents[2] / "shared" / "reference"))
+    if not folder.is_dir():
+        pytest.skip(f"no published data at {folder}: set VLKIT_REFERENCE to its folder")
+    return folder
