@@ -148,8 +148,11 @@ def open_source(path: Path, dim: int | None) -> Source:
         raise UserError(f"dim {dim}: a view has at least one number")
     if not path.is_file():
         raise UserError(f"no image features at {path}: name a TSV or HDF5 file")
-    with open(path, "rb") as file:
-        start = file.read(4096)
+    try:
+        with open(path, "rb") as file:
+            start = file.read(4096)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror or error}); allow it, or name another file") from error
     if start.startswith(HDF5_SIGNATURE):
         return Hdf5Source(path, dim)
     for signature, tool in PACKED.items():
@@ -304,8 +307,8 @@ def _converted(folder: Path, source: Source, dtype: str, dim: int | None) -> boo
     if not (folder / INDEX).is_file():
         return False
     index = read_index(folder / INDEX)
-    there = (index["source"], index["dtype"], dim or index["dim"])
-    if there != ({**_name(source), "sha256": index["source"].get("sha256")}, dtype, index["dim"]):
+    same_source = all(index["source"].get(key) == value for key, value in _name(source).items())
+    if not same_source or index["dtype"] != dtype or dim not in (None, index["dim"]):
         raise UserError(
             f"{folder} already holds features: of {index['source'].get('name')}, {index['dtype']}, dim {index['dim']}; "
             "name another folder, or remove this one"

@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -144,7 +145,7 @@ def _mapped(folder: Path) -> Features:
     names = [(scan, viewpoint) for scan, viewpoint in index["rows"]]
     try:
         array = np.load(folder / DATA, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, OverflowError, SyntaxError, TokenError) as error:  # whatever a damaged header raises
         raise UserError(f"{folder / DATA}: cannot be read ({error}); convert the source again") from error
     expected = (len(names), VIEWS, index["dim"])
     if array.shape != expected or array.dtype != np.dtype(index["dtype"]) or not array.flags.c_contiguous:

@@ -425,6 +425,11 @@ def test_a_damaged_folder_is_named(features: Features, tmp_path: Path) -> None:
         (folder / "index.json").write_text(damaged)
         with pytest.raises(UserError, match=expected):
             open_features(folder)
+    damaged_header = (features.path / "features.npy").read_bytes().replace(b"(5, 36, 8)", b"(5, 36, 8(")
+    shutil.copytree(features.path, tmp_path / "header")
+    (tmp_path / "header" / "features.npy").write_bytes(damaged_header)
+    with pytest.raises(UserError, match=r"features.npy: cannot be read"):
+        open_features(tmp_path / "header")
     os.truncate(features.path / "features.npy", 3000)
     with pytest.raises(UserError, match=r"features.npy: cannot be read"):
         open_features(features.path)
