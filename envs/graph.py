@@ -358,10 +358,17 @@ class R2RVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
         return observation, reward, stop, truncated, info
 
     def trajectories(self) -> list[list[tuple[str, float, float]]]:
-        """For each environment [(viewpoint, heading, elevation), ...] since its start, as a submission wants them."""
-        steps, viewpoints, poses = self.steps.tolist(), self._path.tolist(), self._poses.tolist()
+        """For each environment [(viewpoint, heading, elevation), ...] since its start, as a submission wants them.
+
+        To stop adds no entry, as in published submissions.
+        """
+        counts, viewpoints, poses = self._entries().tolist(), self._path.tolist(), self._poses.tolist()
         names = self.tables.names
-        return [[(names[viewpoints[i][t]], *poses[i][t]) for t in range(steps[i] + 1)] for i in range(self.num_envs)]
+        return [[(names[viewpoints[i][t]], *poses[i][t]) for t in range(counts[i])] for i in range(self.num_envs)]
+
+    def _entries(self) -> Tensor:
+        """(envs,): how many entries the trajectories have"""
+        return self.steps + 1 - (self.last_action == STOP).long()
 
     @torch.inference_mode(False)
     def select(self, rows: Tensor) -> None:
@@ -599,7 +606,7 @@ class R2RVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
         which = ended.nonzero()[:, 0]
         if not len(which):
             return {}
-        counts, episode = self.steps[which] + 1, self.episode[which]
+        counts, episode = self._entries()[which], self.episode[which]
         step = torch.arange(int(counts.max()), device=self.device)
         path = self._path[which[:, None], torch.minimum(step, counts[:, None] - 1)]
         reference = data.paths[episode]

@@ -51,9 +51,17 @@ class Scan:
     @cached_property
     def distances(self) -> np.ndarray:
         """(viewpoints, viewpoints) float64: length in metres of the shortest path, inf where there is none."""
-        distances = self.edges.copy()
-        for through in range(len(distances)):  # Floyd and Warshall, one intermediate viewpoint at a time
-            np.minimum(distances, distances[:, through, None] + distances[through], out=distances)
+        distances, sums = self.edges.copy(), np.empty_like(self.edges)
+        # Floyd and Warshall, one intermediate viewpoint at a time. Those with few neighbours come first: for as long as
+        # one reaches few others, only these can come nearer through it.
+        for through in np.argsort(self.adjacency.sum(axis=1), kind="stable"):
+            reached = np.flatnonzero(np.isfinite(distances[through]))
+            if 2 * len(reached) < len(distances):
+                some, row = np.ix_(reached, reached), distances[through, reached]
+                distances[some] = np.minimum(distances[some], row[:, None] + row)
+            else:
+                np.add(distances[:, through, None], distances[through], out=sums)
+                np.minimum(distances, sums, out=distances)
         return distances
 
     def shortest_path(self, start: str, goal: str) -> tuple[str, ...]:
