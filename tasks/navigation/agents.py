@@ -50,7 +50,9 @@ class Walk:
     """One finished walk, for submission files, tables and pictures."""
 
     episode: Episode
-    trajectory: list[tuple[str, float, float]]  # viewpoint, heading, elevation: at the start, and after each action but STOP
+    trajectory: list[
+        tuple[str, float, float]
+    ]  # viewpoint, heading, elevation: at the start, and after each action but STOP
     metrics: dict[str, float]
     actions: list[int]
     attention: np.ndarray | None  # (steps, words), where a policy looked in the instruction

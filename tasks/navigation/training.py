@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +11,7 @@ from vlkit import config
 from vlkit.batches import Batches, seed_everything, stream_seed
 from vlkit.envs.graph import R2RVectorEnv, World
 from vlkit.envs.r2r import Episode, read_episodes
-from vlkit.tasks.navigation.agents import policy_walks, rollout, sampled, teacher
+from vlkit.tasks.navigation.agents import Transform, policy_walks, rollout, sampled, teacher
 from vlkit.tasks.navigation.data import Mirror, read_splits
 from vlkit.tasks.navigation.learning import Reward, actor_critic_loss, imitation_loss, progress_loss
 from vlkit.tasks.navigation.model import Policy
@@ -91,6 +90,10 @@ class Losses:
         self.mirror = Mirror(demonstrations.tokenizer) if mirrors(settings) else None
         self.reward = Reward()
         self.worlds = {"train": demonstrations} | ({} if spoken is None else {"spoken": spoken})
+        self.english = {
+            name: torch.tensor([episode.language.startswith("en") for episode in world.episodes.episodes])
+            for name, world in self.worlds.items()
+        }
         self.envs: dict[tuple[str, int], R2RVectorEnv] = {}
 
     def __call__(self, agent: Policy, episodes: Tensor, step: Step) -> tuple[Tensor, Mapping[str, float | Tensor]]:
@@ -108,7 +111,7 @@ class Losses:
         repeat = (follow > 0) + (explore > 0)
         env = self.env(which, repeat * len(episodes))
         choice = half_teacher if repeat == 2 else teacher if follow else sampled
-        walks = rollout(agent, env, episodes, choice, self.seen(len(episodes), env.device), repeat=repeat)
+        walks = rollout(agent, env, episodes, choice, self.seen(which, episodes), repeat=repeat)
         # Where both are walked, the demonstrations come first.
         demonstrated = slice(0, len(episodes))
         own = slice(len(episodes) * (repeat - 1), None)
@@ -141,11 +144,12 @@ class Losses:
             )
         return self.envs[which, count]
 
-    def seen(self, count: int, device: torch.device) -> Any:
-        """Mirrors some episodes for as long as they last, in all walks of them."""
+    def seen(self, which: str, episodes: Tensor) -> Transform | None:
+        """Mirrors some English episodes for as long as they last, in all walks of them."""
         if self.mirror is None:
             return None
-        flipped = (torch.rand(count) < self.settings.mirror).to(device).repeat(2)
+        chance = torch.rand(len(episodes)) < self.settings.mirror
+        flipped = (chance & self.english[which][episodes.cpu()]).to(episodes.device).repeat(2)
         mirror = self.mirror
         return lambda observation: mirror(observation, flipped[: len(observation["heading"])])
 
