@@ -2,28 +2,29 @@
 
 The limit beside it is what the same core does in plain matrix products of the agent's sizes in the same run.
 
-    python benchmarks/r2r_train.py [--annotations DIR --connectivity DIR] [--batch-size 64] [--steps 40]
+    vlkit bench r2r-train [--annotations DIR --connectivity DIR] [--batch-size 64] [--steps 40]
 
 Without a data folder a generated world is used.
 """
 
 import statistics
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import tyro
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
 from vlkit.batches import Batches
+from vlkit.config import load
 from vlkit.envs import buildings
 from vlkit.envs.graph import R2RVectorEnv
 from vlkit.tasks.navigation.data import read_splits
@@ -66,9 +67,9 @@ class Sections:
         return timed
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> int:
     """Times on the data that was named, or on a generated world."""
-    options = tyro.cli(Options)
+    options = load(Options, None, arguments, prog="vlkit bench r2r-train")
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as folder:
         annotations, connectivity, data = options.annotations, options.connectivity, "R2R"
@@ -77,6 +78,7 @@ def main() -> None:
             annotations, connectivity = Path(folder) / "world/annotations", Path(folder) / "world/connectivity"
             data = "generated world"
         measure(options, annotations, connectivity, data)
+    return 0
 
 
 def measure(options: Options, annotations: Path, connectivity: Path, data: str) -> None:
@@ -114,7 +116,10 @@ def measure(options: Options, annotations: Path, connectivity: Path, data: str) 
     backward = sections.wrapped("backward", torch.autograd.backward)
     rounds, count = 4, max(options.steps // 4, 1)
     table = Table(
-        box=SIMPLE_HEAD, title=f"Route agent, {data}, batch {options.batch_size} x 2 walks, {options.threads} thread(s)"
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        title=f"Route agent, {data}, batch {options.batch_size} x 2 walks, {options.threads} thread(s)",
     )
     for name in ("phase", "env steps/s", "text", "env", "policy", "backward", "rest", "GFLOP/s", "of matmul"):
         table.add_column(name, justify="left" if name == "phase" else "right", no_wrap=True)
@@ -154,4 +159,4 @@ def matmul_rate(rows: int = 128, dim: int = 256) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

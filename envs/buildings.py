@@ -26,6 +26,7 @@ from vlkit.envs.directions import instructions
 from vlkit.envs.floor_plans import Building, random_building
 from vlkit.envs.r2r import Scan
 from vlkit.errors import UserError
+from vlkit.files import cannot_write
 from vlkit.progress import progress
 
 FORMAT = "vlkit synthetic buildings"
@@ -66,10 +67,11 @@ class Arguments:
 
 def main(arguments: Sequence[str]) -> int:
     """`vlkit data buildings --out DIR [--seed S] [--buildings N]`"""
-    import tyro
     from rich.console import Console
 
-    chosen = tyro.cli(Arguments, prog="vlkit data buildings", args=list(arguments))
+    from vlkit.config import load
+
+    chosen = load(Arguments, None, arguments, prog="vlkit data buildings")
     made = generate(
         chosen.out,
         seed=chosen.seed,
@@ -252,9 +254,7 @@ def _write(folder: Path, files: dict[str, str]) -> None:
             os.rename(folder, old)
         os.rename(new, folder)
     except OSError as error:
-        raise UserError(
-            f"cannot write {folder}: {error.strerror or error}; free some space or name a folder that can be written"
-        ) from error
+        raise cannot_write(folder, error) from error
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)

@@ -21,7 +21,7 @@ from rich.console import Console
 
 from vlkit.envs.features import DATA, DTYPES, FORMAT, INCOMPLETE, INDEX, VERSION, VIEWS, read_index
 from vlkit.errors import UserError
-from vlkit.files import write_atomic
+from vlkit.files import cannot_write, write_atomic
 from vlkit.progress import progress
 
 FIELDS = ("scanId", "viewpointId", "image_w", "image_h", "vfov", "features")
@@ -117,8 +117,7 @@ def convert(
         _tidy(folder)
     except OSError as error:
         raise UserError(
-            f"cannot write {folder}: {error.strerror or error}; free some space, or name a folder that can be written, "
-            "and run the command again: it goes on where it stopped"
+            f"{cannot_write(folder, error)}, and run the command again: it goes on where it stopped"
         ) from error
     size = (folder / DATA).stat().st_size
     console.print(f"{len(index['rows'])} panoramas, {VIEWS} x {index['dim']} {dtype}, {_bytes(size)}: {folder}")

@@ -32,11 +32,10 @@ NAMED_AT_MOST = 3  # in an error, of things that are missing
 
 def main(arguments: Sequence[str]) -> int:
     """`vlkit data features SOURCE --out DIR [--dtype float16]`"""
-    import tyro
-
+    from vlkit.config import load
     from vlkit.envs.feature_files import Arguments, convert
 
-    chosen = tyro.cli(Arguments, prog="vlkit data features", args=list(arguments))
+    chosen = load(Arguments, None, arguments, prog="vlkit data features")
     convert(chosen.source, chosen.out, dtype=chosen.dtype, dim=chosen.dim, resume=not chosen.restart)
     return 0
 

@@ -110,7 +110,7 @@ def read_scans(folder: str | Path, names: Iterable[str]) -> dict[str, Scan]:
 
 def read_scan(folder: str | Path, name: str) -> Scan:
     """One building from `<folder>/<name>_connectivity.json` (Matterport3DSimulator's format)."""
-    return _scan(_graph(folder, name, _graphs(folder)), name)
+    return read_scans(folder, [name])[name]
 
 
 def _graphs(folder: str | Path) -> dict[str, Path]:

@@ -16,7 +16,10 @@ hypothesis.settings.load_profile("vlkit")
 @pytest.fixture(scope="session")
 def reference() -> Path:
     """The folder of published data that no one in this project wrote; a test that asks for it has its marker."""
-    folder = Path(os.environ.get("VLKIT_REFERENCE", Path(__file__).parents[2] / "shared" / "reference"))
+    named = os.environ.get("VLKIT_REFERENCE")
+    if not named:
+        pytest.skip("set VLKIT_REFERENCE to the folder of published data")
+    folder = Path(named)
     if not folder.is_dir():
-        pytest.skip(f"no published data at {folder}: set VLKIT_REFERENCE to its folder")
+        pytest.fail(f"VLKIT_REFERENCE is {named}, and there is no such folder; correct it, or unset it to skip")
     return folder

@@ -46,6 +46,7 @@ TIMINGS = {
     "r2r-step": ("steps a second of the R2R environment", "r2r_step.py"),
     "r2r-judge": ("every metric over R2R's val_unseen", "r2r_judge.py"),
     "r2r-train": ("training steps a second of the route agent", "r2r_train.py"),
+    "text": ("the text encoder on unequal texts, packed LSTMs beside it", "text_encoder.py"),
 }
 # module: the extra in pyproject.toml that installs it
 EXTRAS = {"h5py": "hdf5", "tensorboard": "track", "networkx": "dev"}
@@ -92,7 +93,9 @@ def train(words: Sequence[str]) -> int:
 def evaluate(words: Sequence[str]) -> int:
     """`vlkit eval RUN ...` asks the task that RUN was trained for; `vlkit eval --agent NAME ...` needs no RUN."""
     if words and not words[0].startswith("-"):
-        return _call(_task(_run_configuration(Path(words[0]))), "evaluate", words)
+        from vlkit import config
+
+        return _call(_task(config.run_file(Path(words[0]))), "evaluate", words)
     if any(word.partition("=")[0] == "--agent" for word in words):
         return _call(TASKS["navigation"], "evaluate", words)
     return _usage(
@@ -242,18 +245,6 @@ def _task(path: Path) -> str:
     if name not in TASKS:
         raise UserError(f"{path}: there is no task {name!r}.{nearest(str(name), TASKS)}")
     return TASKS[name]
-
-
-def _run_configuration(run: Path) -> Path:
-    """RUN/config.toml, or an error that says what RUN is instead."""
-    from vlkit.plugins import nearest
-
-    if (run / "config.toml").is_file():
-        return run / "config.toml"
-    if run.is_dir():
-        raise UserError(f"{run} is no run: it has no config.toml; name a folder that `vlkit train` wrote")
-    runs = [each.parent.name for each in run.parent.glob("*/config.toml")] if run.parent.is_dir() else []
-    raise UserError(f"there is no run {run}; name a folder that `vlkit train` wrote.{nearest(run.name, sorted(runs))}")
 
 
 def _reader_went_away() -> bool:

@@ -114,6 +114,16 @@ def read(path: str | Path) -> dict[str, Any]:
 _ABSENT = object()
 
 
+def run_file(run: Path) -> Path:
+    """RUN/config.toml of a folder that `vlkit train` wrote; UserError that says what it is instead."""
+    if (run / "config.toml").is_file():
+        return run / "config.toml"
+    if run.is_dir():
+        raise UserError(f"{run} is no run: it has no config.toml; name a folder that `vlkit train` wrote")
+    runs = [each.parent.name for each in run.parent.glob("*/config.toml")] if run.parent.is_dir() else []
+    raise UserError(f"there is no run {run}; name a folder that `vlkit train` wrote.{nearest(run.name, sorted(runs))}")
+
+
 def _fields(cls: type) -> tuple[dataclasses.Field[Any], ...]:
     return dataclasses.fields(cls)
 

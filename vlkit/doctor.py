@@ -5,6 +5,7 @@ through their metadata, PyTorch is tried out in a process of its own, and a chec
 """
 
 import argparse
+import gzip
 import importlib.metadata
 import json
 import os
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import tomllib
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,6 +26,13 @@ import vlkit
 
 GIB = 2**30
 DISK_GIB, MEMORY_GIB = 2.0, 4.0  # below these a training run on R2R's graphs is likely to stop
+# What the datasets on R2R's graphs call their files; the group is the split.
+ANNOTATIONS = {
+    "R2R": re.compile(r"R2R_(\w+)\.json(?:\.gz)?"),
+    "R4R": re.compile(r"R4R_(\w+)\.json(?:\.gz)?"),
+    "RxR": re.compile(r"rxr_(\w+)_guide\.jsonl(?:\.gz)?", re.IGNORECASE),
+    "REVERIE": re.compile(r"REVERIE_(\w+)\.json(?:\.gz)?"),
+}
 PROBE_SECONDS = 180  # PyTorch's first import from a slow disk takes a minute
 
 # Runs in its own process: a broken binary there ends that process and not the doctor.
@@ -331,7 +340,7 @@ def folders() -> Iterator[Row]:
 
 
 def r2r_data(named: Path | None) -> Iterator[Row]:
-    """R2R's annotations and graphs: how many, and whether each annotated building has its graph."""
+    """Annotations on R2R's graphs and the graphs: how many, and whether each annotated building has its graph."""
     folder = named or Path("data")
     source = "R2R's annotations and connectivity/ come with github.com/peteanderson80/Matterport3DSimulator; then: "
     fix = source + "vlkit doctor --data DIR"
@@ -341,38 +350,51 @@ def r2r_data(named: Path | None) -> Iterator[Row]:
         else:
             yield Row("R2R data", "note", "no folder ./data; the quickstart needs none", fix)
         return
-    places = [
-        folder,
-        *(folder / name for name in ("annotations", "connectivity", "r2r", "r2r/annotations", "r2r/connectivity")),
-    ]
-    annotations = [file for place in places for file in sorted(place.glob("R2R_*.json"))]
+    tops = [folder, *(folder / name.lower() for name in ANNOTATIONS)]
+    places = [place for top in tops for place in (top, top / "annotations", top / "connectivity")]
+    files = [file for place in places if place.is_dir() for file in sorted(place.iterdir())]
+    annotations = [(name, file) for name, form in ANNOTATIONS.items() for file in files if form.fullmatch(file.name)]
     graphs = {
         file.name.removesuffix("_connectivity.json") for place in places for file in place.glob("*_connectivity.json")
     }
     scans: set[str] = set()
-    counts = []
-    for file in annotations:
+    counts: dict[tuple[str, Path], list[str]] = {}
+    for name, file in annotations:
         try:
-            items = json.loads(file.read_text(encoding="utf-8"))
-            scans.update(item["scan"] for item in items)
-            counts.append(f"{file.stem.removeprefix('R2R_')} {len(items)}")
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            items = _annotated(file)
+            scans.update(items)
+            split = ANNOTATIONS[name].fullmatch(file.name)[1]  # type: ignore[index]
+            counts.setdefault((name, file.parent), []).append(f"{split} {len(items)}")
+        except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:
             found = f"{file} cannot be read: {type(error).__name__}: {error}"
-            yield Row("R2R annotations", "problem", found, f"fetch {file.name} again")
+            yield Row(f"{name} annotations", "problem", found, f"fetch {file.name} again")
     absent: Status = "problem" if named else "note"
-    if counts:
-        yield Row("R2R annotations", "ok", f"{', '.join(counts)} paths in {annotations[0].parent}")
-    elif not annotations:
-        yield Row("R2R annotations", absent, f"no R2R_*.json in {folder}", fix)
+    for (name, place), told in counts.items():
+        items_are = "instructions" if name == "RxR" else "paths"
+        yield Row(f"{name} annotations", "ok", f"{', '.join(told)} {items_are} in {place}")
+    if not annotations:
+        yield Row("R2R annotations", absent, f"no R2R_*.json in {folder}, and none of R4R, RxR or REVERIE", fix)
+    counted = f"{len(graphs)} graph{'s' * (len(graphs) != 1)}"
     missing = sorted(scans - graphs)
     if not graphs:
         yield Row("R2R graphs", absent, f"no *_connectivity.json in {folder}", fix)
     elif missing:
-        found = f"{len(graphs)} graphs; {len(missing)} of {len(scans)} annotated buildings have none: {', '.join(missing[:3])}"
+        found = f"{counted}; {len(missing)} of {len(scans)} annotated buildings have none: {', '.join(missing[:3])}"
         more = ", ..." if len(missing) > 3 else ""
         yield Row("R2R graphs", "problem", found + more, f"fetch {missing[0]}_connectivity.json{more} again")
+    elif scans:
+        yield Row("R2R graphs", "ok", f"{counted}; {len(scans)} of them of annotated buildings, and none is missing")
     else:
-        yield Row("R2R graphs", "ok", f"{len(graphs)} graphs, one for each of {len(scans)} annotated buildings")
+        yield Row("R2R graphs", "ok", counted)
+
+
+def _annotated(file: Path) -> list[str]:
+    """The building of each item in an annotations file."""
+    packed = file.suffix == ".gz"
+    with gzip.open(file, "rt", encoding="utf-8") if packed else open(file, encoding="utf-8") as opened:
+        lines = ".jsonl" in file.name
+        items = (json.loads(line) for line in opened if line.strip()) if lines else json.load(opened)
+        return [item["scan"] for item in items]
 
 
 def requirements() -> Iterator[tuple[str, str, str]]:

@@ -24,9 +24,22 @@ def write_atomic(path: str | Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror or error}; free some space or name a folder that can be written"
-        ) from error
+        raise cannot_write(path, error) from error
     finally:
         with suppress(OSError):  # where a parent is a file, there is nothing to remove, and that is no better message
             temporary.unlink()
+
+
+def cannot_write(path: str | Path, error: OSError) -> UserError:
+    """What to tell a user whose `path` could not be written: the file that stands in the way, or the system's reason."""
+    path = Path(path)
+    for parent in path.parents:
+        if os.path.exists(parent):  # false, not an error, where it may not be looked at
+            if not parent.is_dir():
+                return UserError(f"cannot write {path}: {parent} is a file, not a folder; name another folder")
+            break
+    if isinstance(error, IsADirectoryError) and os.path.isdir(path):
+        return UserError(f"cannot write {path}: it is a folder; name a file")
+    return UserError(
+        f"cannot write {path}: {error.strerror or error}; free some space or name a folder that can be written"
+    )

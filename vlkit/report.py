@@ -35,7 +35,7 @@ PACKAGES = ("torch", "numpy", "accelerate", "transformers", "tokenizers", "gymna
 
 @dataclass(frozen=True)
 class Row:
-    """One metric: its mean, the bounds of the interval over items, and its value for each seed."""
+    """One metric: its mean, the bounds of its interval, and its value for each seed."""
 
     name: str
     value: float
@@ -118,6 +118,8 @@ class Report:
     created: str = ""
     headline: tuple[str, ...] = ()
     """the metrics to show first beside the probes, where there is no room for all"""
+    resampled: str = "items"
+    """what the bootstrap behind the intervals draws whole"""
 
     def __post_init__(self) -> None:
         names = [row.name for row in self.metrics]
@@ -176,11 +178,13 @@ def report(
     minutes: float | None = None,
     notes: Sequence[str] = (),
     headline: Sequence[str] = (),
+    resampled: str = "items",
     command: str | None = None,
 ) -> Report:
     """A report of what was just measured, with this process's command, code and versions.
 
-    `ids` names the items that were scored, in any order; `headline` the metrics to show first beside the probes.
+    `ids` names the items that were scored, in any order; `headline` the metrics to show first beside the probes;
+    `resampled` what was drawn whole for the intervals, which is what `rows` had as groups.
     """
     names = list(ids)
     return Report(
@@ -201,6 +205,7 @@ def report(
         notes=tuple(notes),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         headline=tuple(headline),
+        resampled=resampled,
     )
 
 
@@ -479,7 +484,7 @@ def _subtitle(report: Report) -> str:
 def _explanation(report: Report) -> str:
     parts = []
     if any(row.low is not None for row in report.metrics):
-        parts.append("The interval is a bootstrap over items")
+        parts.append(f"The interval is a bootstrap over {report.resampled}")
     if any(row.deviation is not None for row in report.metrics):
         parts.append(f"the mean and the standard deviation (sd, ±) are over {len(report.seeds)} seeds")
     text = "; ".join(parts)

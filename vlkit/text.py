@@ -174,11 +174,15 @@ def read_vectors(path: str | Path, words: Sequence[str], dim: int, seed: int = 0
     draw from N(0, 0.1^2) that depends on `seed` and its place alone. Raises UserError with the line number for a
     line of another width, a number that is none, and a file that ends early.
     """
+    path = Path(path)
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise UserError(f"the file of word vectors {path} {what}; name a text file in GloVe's form, or its .gz")
     vectors = torch.randn(len(words), dim, generator=torch.Generator().manual_seed(seed)) * 0.1
     wanted = {word.encode(): i for i, word in enumerate(words)}
     number = 0
     try:
-        with _opened(Path(path)) as file:
+        with _opened(path) as file:
             for number, line in enumerate(file, start=1):
                 fields = line.rstrip(b" \r\n").split(b" ")
                 if number == 1 and len(fields) == 2 and dim != 1:
@@ -192,6 +196,8 @@ def read_vectors(path: str | Path, words: Sequence[str], dim: int, seed: int = 0
                 i = wanted.pop(b" ".join(fields[:-dim]), None)
                 if i is not None:
                     vectors[i] = torch.from_numpy(_numbers(fields[-dim:], f"{path} line {number}"))
+    except PermissionError as error:
+        raise UserError(f"the file of word vectors {path} may not be read; change its permissions") from error
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(
             f"cannot read word vectors from {path} after line {number}: {error}; fetch the file again"

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from vlkit import checkpoint
 from vlkit.batches import Batches, moved, seed_everything, stream_seed
 from vlkit.errors import UserError
+from vlkit.files import cannot_write
 from vlkit.plugins import nearest
 from vlkit.progress import Progress, Timer, clock, progress
 
@@ -33,6 +34,22 @@ PRECISIONS = ("no", "bf16", "fp16")
 DEVICES = ("cpu", "cuda", "mps")
 # The loss scale halves at each overflow: after so many in a row it is the model that overflows, not the scale.
 OVERFLOWS = 40
+# Each with what to set instead.
+AT_LEAST_1 = {
+    "steps": "say how many steps to train",
+    "accumulate": "1 does not split the batch",
+    "evaluate_every": "set it to steps to evaluate at the end alone",
+    "save_every": "set it to steps to save at the end alone",
+    "log_every": "set it to steps for one line at the end",
+    "keep": "1 keeps the newest checkpoint alone",
+}
+NOT_NEGATIVE = {
+    "weight_decay": "0 is none",
+    "warmup_steps": "0 is none",
+    "momentum": "0 is none",
+    "final_fraction": "0 ends at a rate of zero",
+    "seed": "take 0 or more",
+}
 # These may differ between a run and its continuation: none of them changes a weight.
 FREE = ("keep", "save_every", "log_every", "patience", "device", "tensorboard", "workers")
 
@@ -92,20 +109,24 @@ class TrainOptions:
 
     def __post_init__(self) -> None:
         _check_choices(self)
-        for name in ("steps", "accumulate", "evaluate_every", "save_every", "log_every", "keep"):
+        for name, remedy in AT_LEAST_1.items():
             if getattr(self, name) < 1:
-                raise UserError(f"{name} is {getattr(self, name)} and must be at least 1")
-        for name in ("weight_decay", "warmup_steps", "momentum", "final_fraction", "seed"):
+                raise UserError(f"{name} is {getattr(self, name)} and must be at least 1; {remedy}")
+        for name, remedy in NOT_NEGATIVE.items():
             if getattr(self, name) < 0:
-                raise UserError(f"{name} is {getattr(self, name)} and must not be negative")
+                raise UserError(f"{name} is {getattr(self, name)} and must not be negative; {remedy}")
         if not 0 < self.learning_rate < math.inf:
             raise UserError(f"learning_rate is {self.learning_rate} and must be above 0; 3e-4 is usual for adam")
         if self.clip_norm is not None and not self.clip_norm > 0:
             raise UserError(f"clip_norm is {self.clip_norm} and must be above 0; leave it out for no limit")
         if self.final_fraction > 1:
-            raise UserError(f"final_fraction is {self.final_fraction} and must be from 0 to 1")
+            raise UserError(
+                f"final_fraction is {self.final_fraction} and must be from 0 to 1; 0 ends at a rate of zero"
+            )
         if self.warmup_steps >= self.steps:
-            raise UserError(f"warmup_steps is {self.warmup_steps} and must be below steps, which is {self.steps}")
+            raise UserError(
+                f"warmup_steps is {self.warmup_steps} and must be below steps, which is {self.steps}; lower it or train longer"
+            )
         if self.patience is not None and self.patience < 1:
             raise UserError(f"patience is {self.patience} and must be at least 1; leave it out to use all steps")
         if self.patience is not None and self.monitor is None:
@@ -169,6 +190,7 @@ def fit(
     files: Mapping[str, str] | None = None,
     evaluate: Callable[[Model, int], Mapping[str, float]] | None = None,
     extra_state: Stateful | None = None,
+    accepted: Callable[[], None] | None = None,
 ) -> FitResult:
     """Trains the model in place, and continues where the run in `folder` was interrupted, to the same weights.
 
@@ -180,6 +202,7 @@ def fit(
     files: small text files saved beside the weights (a tokenizer).
     evaluate: (model, step) -> metrics; called without gradients, in evaluation mode, in the main process alone.
     extra_state: saved and restored with the model.
+    accepted: called once the folder is found to be new or of this run, before the first step, in the main process.
 
     The folder receives `log.jsonl`, `checkpoints/step-*` and `best` (weights with the best `options.monitor`). A line
     of the log has either the means over `options.log_every` steps and the seconds spent so far, by section, or the
@@ -203,23 +226,35 @@ def fit(
     with _locked(folder) if accelerator.is_main_process else nullcontext(), _StopRequest() as stop:
         accelerator.wait_for_everyone()
         run = _Run(model, loss, batches, options, folder, config, may_change, files, evaluate, extra_state, accelerator)
-        return run.fit(stop)
+        return run.fit(stop, accepted)
 
 
-def chosen_device(name: str | None) -> torch.device:
-    """The named device, or the best there is; UserError where the named one is missing."""
+def chosen_device(name: str | None, allowed: tuple[str, ...] = DEVICES) -> torch.device:
+    """The named device, or the best there is; UserError where the named one is missing.
+
+    allowed: those that the task can compute on. Apple's mps has no float64, so a task that needs it leaves mps out.
+    Where a launcher started one process for each GPU, each gets its own.
+    """
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name is None:
-        return torch.device("cuda" if available["cuda"] else "mps" if available["mps"] else "cpu")
+        name = next(device for device in ("cuda", "mps", "cpu") if available[device] and device in allowed)
     if name not in available:
-        raise UserError(f"device is {name!r} and must be one of {', '.join(DEVICES)}.{nearest(name, DEVICES)}")
+        raise UserError(f"device is {name!r} and must be one of {', '.join(allowed)}.{nearest(name, allowed)}")
+    if name not in allowed:
+        raise UserError(
+            f"device {name} was asked for, but this task computes on {' or '.join(allowed)} alone; "
+            f"name one of these, or leave it out"
+        )
     if not available[name]:
-        here = ", ".join(device for device, there in available.items() if there)
+        here = ", ".join(device for device in allowed if available[device])
         built = " (this torch was built without CUDA)" if name == "cuda" and torch.version.cuda is None else ""
         raise UserError(
             f"device {name} was asked for, but torch finds none here{built}; it finds: {here}. "
             f"Use --device cpu, or run `vlkit doctor` to see what is missing"
         )
+    if name == "cuda" and (rank := int(os.environ.get("LOCAL_RANK", "-1"))) >= 0:
+        # As accelerate counts: where each process is shown one GPU alone, that is number 0 in all of them.
+        return torch.device("cuda", rank % torch.cuda.device_count())
     return torch.device(name)
 
 
@@ -318,8 +353,10 @@ class _Run:
         self.timer = Timer(self.progress.seconds)
         self.pending: list[tuple[str, float | Tensor]] = []
 
-    def fit(self, stop: "_StopRequest") -> FitResult:
+    def fit(self, stop: "_StopRequest", accepted: Callable[[], None] | None) -> FitResult:
         resumed_from = self.resume()
+        if accepted is not None and self.main:
+            accepted()
         self.average_start()
         self.show = progress(self.options.steps, first=resumed_from) if self.main else Progress()
         self.tensorboard = self.open_tensorboard(resumed_from)
@@ -675,9 +712,9 @@ def _accelerator(options: TrainOptions) -> Any:
     )
     # `accelerate launch` may set a number of its own, by which each loss would be divided once more.
     accelerator.gradient_accumulation_steps = 1
-    if accelerator.device.type != device.type:
+    if accelerator.device.type != device.type or (accelerator.device.index or 0) != (device.index or 0):
         raise UserError(
-            f"device {device.type} was asked for, but accelerate is set to {accelerator.device.type}; "
+            f"device {device} was asked for, but accelerate is set to {accelerator.device}; "
             "change its settings (`accelerate config`, ACCELERATE_USE_CPU) or the device"
         )
     known = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
@@ -709,7 +746,7 @@ def _locked(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         file = open(folder / ".lock", "w", encoding="utf-8")  # noqa: SIM115 - closed by the `with` below
     except OSError as error:
-        raise UserError(f"cannot write {folder}: {error.strerror}; name a folder that can be written") from error
+        raise cannot_write(folder / ".lock", error) from error
     with file:
         try:
             import fcntl

@@ -168,11 +168,13 @@ def policy_walks(
     batch_size: int = 128,
     seed: int = 0,
     attention: bool = False,
+    watch: Callable[[int], None] | None = None,
 ) -> list[Walk]:
     """Every episode of the world walked by the policy, in their order; no gradients, evaluation mode is the caller's.
 
     `sample` draws from each episode's own stream of random numbers, so nothing depends on `batch_size`. `beam` keeps
-    the most probable walks as if the agent could try them all: say so beside its scores.
+    the most probable walks as if the agent could try them all: say so beside its scores. `watch` is told how many
+    walks each batch had.
     """
     see = transform or _as_it_is
     width = beam_width if decoding == "beam" else 1
@@ -188,6 +190,8 @@ def policy_walks(
                 draws = _draws(env, seed) if decoding == "sample" else None
                 actions, looks = _forth(policy, env, observation, memory, see, draws)
         walks |= _walks(env, actions, looks if attention else None, width)
+        if watch is not None:
+            watch(len(episodes))
     return scored([walks[i] for i in range(len(walks))], world)
 
 

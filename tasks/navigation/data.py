@@ -13,6 +13,7 @@ from vlkit.envs.graph_tables import graph_tables
 from vlkit.envs.r2r import Episode, Scan, annotations_file, read_episodes, read_scans
 from vlkit.errors import UserError
 from vlkit.tasks.navigation.model import Observation
+from vlkit.tasks.navigation.splits import split_name
 from vlkit.text import Tokenizer
 
 MIRRORED = (("left", "right"), ("clockwise", "counterclockwise"), ("leftmost", "rightmost"), ("lefthand", "righthand"))
@@ -53,10 +54,13 @@ class Splits:
 
 
 def read_splits(annotations: str | Path, connectivity: str | Path, splits: Sequence[str]) -> Splits:
-    """Reads the named splits of a folder of annotations, or one file for the one split named."""
+    """Reads the named splits of a folder of annotations, or one file for the one split named; UserError where it is of another."""
     if len(splits) > 1 and Path(annotations).is_file():
         raise UserError(f"{annotations} is one file, but the splits {', '.join(splits)} are wanted; give its folder")
     files = {split: annotations_file(annotations, split) for split in splits}
+    if Path(annotations).is_file():
+        for split in splits:
+            split_name(Path(annotations), split)
     episodes: dict[str, Sequence[Episode]] = {split: read_episodes(file) for split, file in files.items()}
     names = {episode.scan for each in episodes.values() for episode in each}
     scans = read_scans(connectivity, names)

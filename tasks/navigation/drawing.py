@@ -156,7 +156,8 @@ def drawing(walk: "Walk", scan: Scan) -> Drawing:
     every_step = steps(walk, scan)
     reference = [scan.index[viewpoint] for viewpoint in walk.episode.path]
     walked = [scan.index[viewpoint] for viewpoint, _, _ in walk.trajectory]
-    to_goal = scan.distances[reference[-1]]
+    goal_known = len(reference) > 1  # a test split tells the start alone
+    to_goal = scan.distances[reference[-1]] if goal_known else np.full(len(scan.viewpoints), np.inf)
     near = [int(i) for i in np.flatnonzero(to_goal < SUCCESS_M)]
     frame, scale, centre = _fitted(scan.positions[[*reference, *walked, *near], :2])
     places = [_pixel(position, frame, scale, centre) for position in scan.positions]
@@ -178,7 +179,7 @@ def drawing(walk: "Walk", scan: Scan) -> Drawing:
         Disc("start", places[walked[0]], 6.5),
         Line("stop-casing", _polygon(stop, 14, 8, math.pi / 8), closed=True),
         Line("stop", _polygon(stop, 14, 8, math.pi / 8), closed=True),
-        Line("goal", _star(places[reference[-1]], 10.5), closed=True),
+        *([Line("goal", _star(places[reference[-1]], 10.5), closed=True)] if goal_known else []),
     ]
     agents = tuple(
         (view("agent-view", at, step.before[1], radius=46), Disc("agent", at, 9.5))
@@ -395,17 +396,20 @@ def _legend(
     """What each sign means, of those that occur, and the scale bar."""
     band = ((-14.0, 0.0), (14.0, 0.0))
     octagon = _polygon((0.0, 0.0), 11, 8, math.pi / 8)
-    rows: list[tuple[str, list[Shape]]] = [
-        (
-            "start, and where it looks",
-            [view("start-view", (0.0, 0.0), walk.trajectory[0][1], radius=16), Disc("start", (0.0, 0.0), 6.5)],
-        ),
+    goal: list[tuple[str, list[Shape]]] = [
         ("goal", [Line("goal", _star((0.0, 0.0), 10.5), closed=True)]),
         (
             f"less than {SUCCESS_M:g} m to walk to it",
             [Line("near-goal", band), Disc("near-goal-viewpoint", (0.0, 0.0), 7)],
         ),
         ("reference path", [Line("reference", band), Line("reference-sign", SIGN)]),
+    ]
+    rows: list[tuple[str, list[Shape]]] = [
+        (
+            "start, and where it looks",
+            [view("start-view", (0.0, 0.0), walk.trajectory[0][1], radius=16), Disc("start", (0.0, 0.0), 6.5)],
+        ),
+        *(goal if len(walk.episode.path) > 1 else []),
         (
             "agent's path, step by step",
             [

@@ -24,6 +24,7 @@ from vlkit.errors import UserError
 from vlkit.files import write_atomic
 from vlkit.statistics import bootstrap_intervals
 from vlkit.tasks.navigation.metrics import LABELS, PUBLISHED, UNITS, scores
+from vlkit.tasks.navigation.splits import SPLITS, split_name
 from vlkit.tasks.navigation.submission import Problems, Trajectory, read_submission, shown
 
 Mode = Literal["compat", "fixed"]
@@ -32,9 +33,6 @@ Allowed = Literal["missing", "unknown", "duplicates"]
 SCHEMA = 1  # of the output file
 COMPAT_INSTRUCTIONS = 3  # the reference evaluator makes the ids <path_id>_0, _1 and _2 by itself
 CONFIDENCE = 0.95
-
-# Names that the files of R2R, R4R, RxR and REVERIE give to splits.
-SPLITS = ("train", "val_train_seen", "val_seen", "val_unseen", "test")
 
 
 @dataclass(frozen=True)
@@ -94,7 +92,7 @@ def main(arguments: list[str]) -> int:
     ):
         raise UserError(f"--output {options.output} would overwrite an input; name another file")
     annotations = annotations_file(options.annotations, options.split)
-    split = _split_name(annotations, options.split)
+    split = split_name(annotations, options.split)
     episodes = read_episodes(annotations)
     trajectories, problems = read_submission(options.predictions)
     scans = read_scans(options.connectivity, {episode.scan for episode in episodes})
@@ -308,15 +306,6 @@ def _by_scan(episodes: Sequence[Episode]) -> dict[str, list[int]]:
     for i, episode in enumerate(episodes):
         items.setdefault(episode.scan, []).append(i)
     return items
-
-
-def _split_name(annotations: Path, split: str | None) -> str | None:
-    """The split that a file is of, where its name tells; a --split that says otherwise is a mistake."""
-    if split is not None and split not in annotations.name:
-        raise UserError(
-            f"--split {split} does not fit --annotations {annotations}; leave --split out or give the folder"
-        )
-    return split or next((name for name in sorted(SPLITS, key=len, reverse=True) if name in annotations.name), None)
 
 
 def _other_split(trajectories: Sequence[Trajectory], episodes: Sequence[Episode], annotations: Path) -> str:

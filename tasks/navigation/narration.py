@@ -53,6 +53,8 @@ def stopped(walk: "Walk") -> bool:
 
 def outcome(walk: "Walk") -> str:
     """Success or failure, in words."""
+    if not walk.metrics:
+        return "not scored, for the goal is not known"
     if walk.metrics.get("success", 0.0) > 0:
         return "success"
     if walk.metrics.get("oracle_success", 0.0) > 0:
@@ -95,9 +97,9 @@ def described(walk: "Walk", scan: Scan) -> str:
     actions = "; ".join(f"{step.number} {step.words}" for step in steps(walk, scan))
     error = walk.metrics.get("nav_error")
     away = "" if error is None else f", {error:.1f} m from the goal"
+    demonstrated = f"The reference path has {_counted(len(reference), 'viewpoint')} and {length:.1f} m. "
     return (
-        f"Map of building {scan.name} from above. The reference path has {_counted(len(reference), 'viewpoint')} and "
-        f"{length:.1f} m. "
+        f"Map of building {scan.name} from above. {demonstrated if len(reference) > 1 else ''}"
         f"The agent {'stopped' if stopped(walk) else 'was cut off'} after {_counted(len(walk.actions), 'step')}{away}: "
         f"{outcome(walk)}. Its steps: {actions}."
     )

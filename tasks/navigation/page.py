@@ -207,11 +207,12 @@ def _metric(name: str, value: float) -> str:
 
 
 def _row(step: Step, i: int, walk: "Walk", scan: Scan, names: Sequence[str] | None, weights: np.ndarray | None) -> str:
-    away = scan.distances[scan.index[step.before[0]], scan.index[walk.episode.goal]]
+    known = len(walk.episode.path) > 1
+    away = f"{scan.distances[scan.index[step.before[0]], scan.index[walk.episode.goal]]:.1f} m" if known else "unknown"
     looked = "" if names is None or weights is None else f"<td>{_most(names, weights[i])}</td>"
     return (
         f'<tr><th scope="row">{step.number}</th><td>{_viewpoint(step.before[0])}</td>'
-        f"<td>{away:.1f} m</td><td>{html.escape(step.words)}</td>{looked}</tr>"
+        f"<td>{away}</td><td>{html.escape(step.words)}</td>{looked}</tr>"
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import tyro
@@ -65,24 +65,43 @@ class Options:
     """Draw what a trained navigator did, and where it looked in the instruction: maps, attention, and a page."""
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """Folder that `vlkit train` wrote."""
-    split: str = "val_unseen"
-    """Split whose episodes are walked."""
+    """Folder that `vlkit train` wrote. RUN/arms/no_instruction is one too."""
+    split: str | None = None
+    """Split whose episodes are walked; val_unseen, or what the annotations file is of."""
     episode: tuple[str, ...] = ()
     """Ids of episodes; without any: the best, the median and the worst of the split, by SPL and then nDTW."""
+    annotations: Path | None = None
+    """Where the split lies; the run knows where it learned."""
+    connectivity: Path | None = None
+    """Folder of the graphs; the run knows its own."""
+    features: Path | None = None
+    """Image features, for a run that was trained with some; the run knows its own."""
     output: Path | None = None
     """Folder to write to; RUN/explain/SPLIT where it is not given."""
+    device: Literal["cpu", "cuda"] | None = None
+    """Where to walk; the GPU where there is one."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """`vlkit explain RUN [--split S] [--episode ID ...] [--output DIR]`"""
+    """`vlkit explain RUN [--split S] [--episode ID ...] [--output DIR]`: writes the pictures, prints where they are."""
     options = load(Options, None, arguments, prog="vlkit explain")
     from rich.console import Console
 
-    from vlkit.tasks.navigation.run import walks_of
+    from vlkit.tasks.navigation.evaluation import EvalOptions, walks_of
 
+    console = Console(highlight=False, markup=False, soft_wrap=True)
     wanted = list(dict.fromkeys(options.episode))
-    explained = walks_of(options.run, options.split, wanted or None)
+    explained = walks_of(
+        EvalOptions(
+            runs=(options.run,),
+            split=options.split,
+            annotations=options.annotations,
+            connectivity=options.connectivity,
+            features=options.features,
+            device=options.device,
+        ),
+        wanted,
+    )
     walks = {walk.episode.id: walk for walk in explained.walks}
     if wanted:
         chosen, labels = {episode: walks[episode] for episode in wanted}, {}
@@ -90,10 +109,11 @@ def main(arguments: Sequence[str]) -> int:
         picked = pick(explained.walks)
         chosen = {walk.episode.id: walk for walk in picked.values()}
         labels = {walk.episode.id: f"{place} of {len(walks)}" for place, walk in picked.items()}
-    folder = options.output or options.run / "explain" / options.split
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+        if not all(walk.metrics for walk in explained.walks):
+            console.print(f"{explained.split} has no goals, so nothing is best or worst: chosen by their ids")
+    folder = options.output or options.run / "explain" / explained.split
     page = folder / "index.html"
-    title = f"{options.run.resolve().name} on {options.split}"
+    title = f"{options.run.resolve().name} on {explained.split}"
     write_page(list(chosen.values()), explained.scans, explained.tokens, page, title, labels=labels)
     console.print(f"page       {page}")
     for episode, walk in chosen.items():
@@ -113,14 +133,19 @@ def pick(walks: Sequence["Walk"]) -> dict[str, "Walk"]:
     """The best, the median and the worst walk: by SPL, then nDTW, then the episode's id.
 
     The median of an even number is the better of the two in the middle. Of two walks there is no median, of one the
-    best alone.
+    best alone. Where goals are not known, as in a test split, these are the first, the middle and the last by id.
     """
     if not walks:
         raise UserError("no walks to choose from; name a split that has episodes")
-    order = sorted(walks, key=lambda walk: (-walk.metrics["spl"], -walk.metrics["ndtw"], walk.episode.id))
-    places = {"best": 0, "median": (len(order) - 1) // 2, "worst": len(order) - 1}
+    if all(walk.metrics for walk in walks):
+        best, median, worst = "best", "median", "worst"
+        order = sorted(walks, key=lambda walk: (-walk.metrics["spl"], -walk.metrics["ndtw"], walk.episode.id))
+    else:
+        best, median, worst = "first", "middle", "last"
+        order = sorted(walks, key=lambda walk: walk.episode.id)
+    places = {best: 0, median: (len(order) - 1) // 2, worst: len(order) - 1}
     picked: dict[str, Walk] = {}
-    for name in ("best", "worst", "median"):  # who counts where there are too few
+    for name in (best, worst, median):  # who counts where there are too few
         if not any(order[places[name]] is walk for walk in picked.values()):
             picked[name] = order[places[name]]
     return {name: picked[name] for name in places if name in picked}

@@ -3,23 +3,19 @@
 The commands, in the order in which one uses them; each says where its work is done.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from vlkit import config
 from vlkit.envs import buildings
-from vlkit.envs.r2r import Episode, Scan
-from vlkit.errors import UserError
-from vlkit.plugins import nearest
 from vlkit.tasks.navigation import pictures
-from vlkit.tasks.navigation.agents import Walk
-from vlkit.tasks.navigation.evaluation import EvalOptions, evaluate, tested, trained, walked
+from vlkit.tasks.navigation.evaluation import evaluate
 from vlkit.tasks.navigation.settings import Config
 from vlkit.tasks.navigation.training import train_with_arms
 
-__all__ = ["Explained", "evaluate", "quickstart", "train", "walks_of"]
+__all__ = ["evaluate", "quickstart", "train"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +28,7 @@ class QuickstartOptions:
     """training steps"""
     seed: int = 0
     """of the world, of the training and of every draw"""
-    device: Literal["cpu", "cuda", "mps"] | None = None
+    device: Literal["cpu", "cuda"] | None = None
     """where to train; the GPU where there is one"""
 
 
@@ -57,7 +53,7 @@ def quickstart(arguments: Sequence[str]) -> int:
     device = [] if options.device is None else ["--device", options.device]
     evaluate([str(run), "--split", "val_unseen", "--probes", *device])
     print("The buildings and the instructions of this world are generated: its scores say nothing about R2R.")
-    return pictures.main([str(run), "--split", "val_unseen"])
+    return pictures.main([str(run), "--split", "val_unseen", *device])
 
 
 def train(arguments: Sequence[str]) -> int:
@@ -68,33 +64,3 @@ def train(arguments: Sequence[str]) -> int:
     train_with_arms(settings, folder)
     print(f"trained: {folder}; `vlkit eval {folder} --split val_unseen --probes` judges it")
     return 0
-
-
-@dataclass(frozen=True)
-class Explained:
-    """Walks with what pictures of them need."""
-
-    walks: Sequence[Walk]
-    scans: Mapping[str, Scan]
-    tokens: Callable[[Episode], list[str]]  # the words that the agent read, one for each column of the attention
-
-
-def walks_of(run: Path, split: str, episodes: Sequence[str] | None = None) -> Explained:
-    """The run's walks of a split, with attention; of these episodes, or of all."""
-    options = EvalOptions(runs=(run,), split=split)
-    agent = trained(run, None)
-    test = tested(options, [agent])
-    if episodes:
-        every = test.splits.episodes[split]
-        known = {episode.id: episode for episode in every}
-        for name in episodes:
-            if name not in known:
-                raise UserError(f"{split} has no episode {name!r}.{nearest(name, known)}")
-        test.splits.episodes[split] = [known[name] for name in episodes]
-    world = test.world(agent.tokenizer, max_words=agent.settings.max_words)
-    read = {
-        episode.id: [agent.tokenizer.words[i] for i in words[mask].tolist()]
-        for episode, words, mask in zip(world.episodes.episodes, world.episodes.words, world.episodes.mask, strict=True)
-    }
-    walks = walked([agent], test, options, attention=True)
-    return Explained(walks=walks, scans=test.splits.scans, tokens=lambda episode: read[episode.id])

@@ -1,6 +1,7 @@
 """What an experiment on graphs may change, and what is built from it: one flat file in configs/ sets these."""
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,12 @@ from vlkit.plugins import nearest
 from vlkit.tasks.navigation.model import PanoramicAgent, Seq2SeqAgent
 from vlkit.text import Tokenizer, read_vectors
 from vlkit.train import TrainOptions
+
+COUNTS = (
+    *("student_steps", "max_steps", "max_words", "min_count", "spoken_paths", "batch_size", "threads", "text_layers"),
+    *("word_dim", "dim", "geometry_dim", "view_dim", "action_dim"),
+)
+MONITORED = [name for name, unit in UNITS.items() if unit == "fraction"] + ["nav_error", "oracle_error"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,12 @@ class Config:
     """panoramic chooses among viewpoints; seq2seq turns and steps as in 2018"""
     text_encoder: str = "bilstm"
     """rnn, lstm, gru, birnn, bilstm, bigru, hf:MODEL_OR_FOLDER, or module:function of your own"""
+    text_layers: int = 1
+    """recurrent layers of the text encoder, where it has some"""
+    text_cell: str | None = None
+    """cell of the `recurrent` text encoder: rnn, lstm, gru, or module:Class of your own"""
+    text_frozen: bool = False
+    """keep the text encoder as it is (for pretrained ones)"""
     vectors: Path | None = None
     """word vectors to start from (GloVe's text format, word_dim wide)"""
     word_dim: int = 128
@@ -70,7 +83,9 @@ class Config:
     student_forcing: float = 0.3
     """weight of the loss on the agent's own walks, against the shortest path from wherever it is"""
     student_steps: int = 10
-    """actions in an own walk while training"""
+    """actions until a training walk is cut; demonstrations are walked to their end"""
+    oracle: Literal["goal", "reference"] = "goal"
+    """what is imitated: the shortest path to the goal (R2R), or the annotated path (R4R and RxR, which wander)"""
     reinforce_from: float = 0.4
     """part of training after which own walks learn from the reward (A2C) and no longer from the shortest path; 1: never"""
     reinforce_teacher_forcing: float = 0.3
@@ -118,28 +133,41 @@ class Config:
     """looks without a better value until training ends"""
     seed: int = 0
     """of weights, order and every draw"""
-    device: Literal["cpu", "cuda", "mps"] | None = None
+    device: Literal["cpu", "cuda"] | None = None
     """where to train; the GPU where there is one"""
     threads: int | None = None
     """CPU threads; 1 lets two runs share two cores"""
 
     def __post_init__(self) -> None:
-        for name in ("dropout", "word_dropout", "environment_dropout", "mirror", "spoken_share", "reinforce_from"):
+        for name in ("mirror", "spoken_share", "reinforce_from"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} = {getattr(self, name)}, expected a share from 0 to 1")
+        for name in ("dropout", "word_dropout", "environment_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} = {getattr(self, name)}, expected a share from 0 up to, not including, 1")
         for name in ("teacher_forcing", "student_forcing", "reinforce_teacher_forcing", "entropy", "progress"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} = {getattr(self, name)}, expected a weight of 0 or more")
         if self.teacher_forcing == self.student_forcing == 0 and self.reinforce_from > 0:
             raise ValueError("teacher_forcing and student_forcing are both 0: nothing is left to learn from")
-        for name in ("student_steps", "max_words", "min_count", "spoken_paths", "batch_size", "word_dim", "dim"):
-            if getattr(self, name) < 1:
+        for name in COUNTS:
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} = {getattr(self, name)}, expected at least 1")
-        monitors = [f"{self.select_split}/{metric}" for metric in UNITS]
-        if self.monitor not in monitors:
+        if self.speaker_steps < 0:
+            raise ValueError(f"speaker_steps = {self.speaker_steps}, expected 0 (no speaker) or more")
+        if self.monitor not in (monitors := [f"{self.select_split}/{metric}" for metric in MONITORED]):
             raise ValueError(f"monitor = {self.monitor!r}.{nearest(self.monitor, monitors)}")
         if self.train_split == self.select_split:
             raise ValueError(f"train_split and select_split are both {self.train_split!r}; select on other episodes")
+        if self.text_cell is not None and self.text_encoder != "recurrent":
+            raise ValueError(
+                f"text_cell = {self.text_cell!r} is for text_encoder = 'recurrent', not {self.text_encoder!r}"
+            )
+        if self.vectors is not None and self.text_encoder not in TEXT_ENCODERS:
+            raise ValueError(
+                f"vectors are for vlkit's own text encoders; {self.text_encoder!r} brings its words itself"
+            )
+        train_options(self)
 
 
 def made_tokenizer(settings: Config, episodes: Sequence[Episode]) -> Tokenizer:
@@ -154,16 +182,20 @@ def built_agent(
     settings: Config, tokenizer: Tokenizer, feature_dim: int, vectors: Path | None = None
 ) -> PanoramicAgent | Seq2SeqAgent:
     """The agent that the settings describe, untrained."""
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"frozen": True} if settings.text_frozen else {}
     if settings.text_encoder in TEXT_ENCODERS:
-        options = {
+        options |= {
             "word_dim": settings.word_dim,
             "dim": settings.dim,
+            "layers": settings.text_layers,
             "dropout": settings.dropout,
             "word_dropout": settings.word_dropout,
         }
+        if settings.text_cell is not None:
+            options["cell"] = settings.text_cell
         if vectors is not None:
-            options["vectors"], _ = read_vectors(vectors, tokenizer.words, settings.word_dim)
+            options["vectors"], found = read_vectors(vectors, tokenizer.words, settings.word_dim)
+            print(f"word vectors: {found} of {tokenizer.size} words are in {vectors}", file=sys.stderr)  # noqa: T201
     text = text_encoder(settings.text_encoder, tokenizer.size, **options)
     if settings.agent == "seq2seq":
         return Seq2SeqAgent(
@@ -190,6 +222,7 @@ def train_options(settings: Config) -> TrainOptions:
     shared = [field.name for field in dataclasses.fields(TrainOptions) if field.name in own]
     return TrainOptions(
         **{name: getattr(settings, name) for name in shared},
+        higher_is_better=not settings.monitor.endswith("_error"),
         optimizer="adamw",
         save_every=settings.evaluate_every,
     )

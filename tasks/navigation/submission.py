@@ -6,6 +6,7 @@ Reading keeps going after a mistake and collects every one, so that a file is me
 import gzip
 import io
 import json
+import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ BYTES_AT_MOST = (
     1 << 30
 )  # ten times the longest real submission (RxR's training guides); also bounds what gzip unpacks to
 ENTRIES_AT_MOST = 10_000  # a 2018 agent writes at most 21, turns included
+OWN_NAMES = re.compile(r"submission(-\d+|-seed-?\d+(-draw\d+)?)?\.jsonl?")  # and no other file of a user's folder
 SHOWN = 5  # cases of each kind of problem
 LINE = 80  # characters of ids that still go on one line
 
@@ -197,6 +199,13 @@ def write_submission(path: str | Path, trajectories: Iterable[Trajectory], episo
     with write_atomic(path) as temporary:
         # Without a time in its header the same trajectories give the same bytes.
         temporary.write_bytes(gzip.compress(text.encode(), mtime=0) if path.suffix == ".gz" else text.encode())
+
+
+def remove_submissions(folder: Path) -> None:
+    """Removes what an earlier evaluation left in the folder: it may have been of more seeds, or in another format."""
+    for file in folder.glob("submission*"):
+        if OWN_NAMES.fullmatch(file.name):
+            file.unlink()
 
 
 def shown(value: Any) -> str:

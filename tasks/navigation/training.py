@@ -3,14 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from vlkit import config
+from vlkit import config, report
 from vlkit.batches import Batches, seed_everything, stream_seed
 from vlkit.envs.graph import R2RVectorEnv, World
 from vlkit.envs.r2r import Episode, read_episodes
+from vlkit.errors import UserError
 from vlkit.tasks.navigation.agents import Transform, policy_walks, rollout, sampled, teacher
 from vlkit.tasks.navigation.data import Mirror, read_splits
 from vlkit.tasks.navigation.learning import Reward, actor_critic_loss, imitation_loss, progress_loss
@@ -36,31 +38,39 @@ from vlkit.tasks.navigation.speaker import (
 )
 from vlkit.train import FitResult, Step, TrainOptions, chosen_device, fit
 
+TEMPERATURE = 0.8  # below 1, so that the speaker keeps to likelier words
+DEVICES = ("cpu", "cuda")  # the graphs' distances are float64, which mps lacks
+# These may differ when a run goes on: none of them changes what it learns.
+FREE = ("annotations", "connectivity", "features", "output", "threads", "vectors", "arms")
+
 
 def train_with_arms(settings: Config, folder: Path) -> FitResult:
     """Trains the agent in `folder`, then the arms that the settings name, with the same settings, in `folder/arms`."""
     result = training(settings, folder)
     for arm in settings.arms:
-        blind = replace(settings, instruction="none", speaker_steps=0, arms=())
-        training(blind, folder / "arms" / arm)
+        blind = replace(settings, instruction="none", arms=(), output=folder / "arms" / arm)
+        training(blind, folder / "arms" / arm, speaker=folder)
     return result
 
 
-def training(settings: Config, folder: Path) -> FitResult:
-    """Trains one agent into `folder`, or continues there; the speaker, where one is wanted, comes first."""
-    device = chosen_device(settings.device)
+def training(settings: Config, folder: Path, speaker: Path | None = None) -> FitResult:
+    """Trains one agent into `folder`, or continues there; the speaker, where one is wanted, comes first.
+
+    `speaker` is the folder of the run whose speaker and routes serve this one; its own where it is not given.
+    """
+    device = chosen_device(settings.device, allowed=DEVICES)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     splits = read_splits(settings.annotations, settings.connectivity, [settings.train_split, settings.select_split])
     tokenizer = made_tokenizer(settings, splits.episodes[settings.train_split])
     worlds = splits.worlds(tokenizer, features=settings.features, max_words=settings.max_words, device=device)
     demonstrations, selection = worlds[settings.train_split], worlds[settings.select_split]
+    spoken = spoken_world(settings, speaker or folder, demonstrations) if settings.speaker_steps else None
     if settings.instruction == "none":
         demonstrations, selection = unread(demonstrations), unread(selection)
-    spoken = spoken_world(settings, folder, demonstrations) if settings.speaker_steps else None
+        spoken = spoken and unread(spoken)
     seed_everything(settings.seed)
     agent = built_agent(settings, tokenizer, feature_dim(demonstrations), vectors=settings.vectors)
-    config.save(settings, folder / "config.toml")
     return fit(
         agent,
         Losses(settings, demonstrations, spoken),
@@ -71,13 +81,19 @@ def training(settings: Config, folder: Path) -> FitResult:
             lengths=demonstrations.episodes.word_counts.tolist(),
             name=lambda i: demonstrations.episodes.episodes[i].id,
         ),
-        options=train_options(settings),
+        options=replace(train_options(settings), device=kind(device)),
         folder=folder,
         config=config.as_dict(settings) | {"feature_dim": feature_dim(demonstrations)},
-        may_change=("annotations", "connectivity", "features", "output", "threads", "vectors", "arms"),
+        may_change=FREE,
         files={"tokenizer.json": tokenizer.to_json()},
+        accepted=lambda: config.save(settings, folder / "config.toml"),
         evaluate=lambda model, step: selection_scores(model, settings, selection),
     )
+
+
+def kind(device: torch.device) -> Literal["cpu", "cuda"]:
+    """What the training loop is told; with several GPUs it finds each process's own."""
+    return "cuda" if device.type == "cuda" else "cpu"
 
 
 class Losses:
@@ -138,11 +154,17 @@ class Losses:
                 count,
                 world=self.worlds[which],
                 action_space=action_space(self.settings),
-                max_steps=self.settings.student_steps,
+                max_steps=self.limit(which),
+                oracle=self.settings.oracle,
                 measure=False,
                 autoreset="Disabled",
             )
         return self.envs[which, count]
+
+    def limit(self, which: str) -> int:
+        """Steps until a walk is cut: no panoramic demonstration is, with its last step, to stop."""
+        longest = self.worlds[which].episodes.paths.shape[1] if self.settings.agent == "panoramic" else 1
+        return max(self.settings.student_steps, longest)
 
     def seen(self, which: str, episodes: Tensor) -> Transform | None:
         """Mirrors some English episodes for as long as they last, in all walks of them."""
@@ -171,27 +193,40 @@ def selection_scores(agent: Policy, settings: Config, world: World) -> dict[str,
 
 def spoken_world(settings: Config, folder: Path, demonstrations: World) -> World:
     """New routes in the training buildings with a speaker's instructions; trained and told once, then read back."""
-    file = folder / "spoken.json"
+    speaker = trained_speaker(settings, folder / "speaker", demonstrations)
+    file = folder / "speaker" / f"spoken-{settings.spoken_paths}.json"
     if not file.is_file():
-        speaker = trained_speaker(settings, folder / "speaker", demonstrations)
         paths = new_paths(
             demonstrations.scans,
             demonstrations.episodes.episodes,
             count=settings.spoken_paths,
             seed=stream_seed(settings.seed, "paths"),
         )
+        language = demonstrations.episodes.episodes[0].language
         unsaid = [
-            Episode(f"spoken{i}_0", f"spoken{i}", scan, path, heading, "to be said", "en", 0)
+            Episode(f"spoken{i}_0", f"spoken{i}", scan, path, heading, "to be said", language, 0)
             for i, (scan, path, heading) in enumerate(paths)
         ]
         world = demonstrations.with_episodes(unsaid, settings.max_words)
-        episodes = told(speaker.eval(), world, seed=stream_seed(settings.seed, "told"), max_words=settings.max_words)
+        episodes = told(
+            speaker.eval(),
+            world,
+            seed=stream_seed(settings.seed, "told"),
+            max_words=settings.max_words,
+            temperature=TEMPERATURE,
+        )
         write_episodes(file, episodes)
     return demonstrations.with_episodes(read_episodes(file), settings.max_words)
 
 
 def trained_speaker(settings: Config, folder: Path, demonstrations: World) -> Speaker:
-    """A speaker that learned from the demonstrations."""
+    """A speaker that learned from the demonstrations; UserError where they are in several languages."""
+    languages = sorted({episode.language for episode in demonstrations.episodes.episodes})
+    if len(languages) > 1:
+        raise UserError(
+            f"the speaker tells routes in one language, and {settings.train_split} has {', '.join(languages)}; "
+            "train on a file of one language, or set speaker_steps to 0"
+        )
     seed_everything(stream_seed(settings.seed, "speaker"))
     tokenizer, episodes = demonstrations.tokenizer, demonstrations.episodes
     speaker = Speaker(tokenizer.size, dim=settings.dim, word_dim=settings.word_dim)
@@ -214,7 +249,7 @@ def trained_speaker(settings: Config, folder: Path, demonstrations: World) -> Sp
         clip_norm=settings.clip_norm,
         save_every=settings.evaluate_every,
         seed=settings.seed,
-        device=settings.device,
+        device=kind(demonstrations.tables.device),
     )
     batches = Batches(
         examples=len(episodes),
@@ -222,7 +257,9 @@ def trained_speaker(settings: Config, folder: Path, demonstrations: World) -> Sp
         collate=torch.tensor,
         lengths=episodes.word_counts.tolist(),
     )
-    fit(speaker, loss, batches, options=options, folder=folder)
+    learned = {name: getattr(settings, name) for name in ("dim", "word_dim", "mirror", "max_words", "min_count")}
+    ids = report.items_sha256(f"{each.id} {each.instruction}" for each in demonstrations.episodes.episodes)
+    fit(speaker, loss, batches, options=options, folder=folder, config=learned | {"demonstrations": ids})
     return speaker
 
 

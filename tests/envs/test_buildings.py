@@ -297,6 +297,7 @@ def test_the_command_writes_what_the_readers_read(tmp_path: Path, capsys: pytest
         with pytest.raises(SystemExit) as caught:
             main(wrong)
         assert caught.value.code == 2
+    assert "unknown option --bildings. Did you mean '--buildings'?" in capsys.readouterr().err
 
 
 def test_a_folder_with_anything_else_in_it_is_refused(tmp_path: Path) -> None:
@@ -323,7 +324,7 @@ def test_what_cannot_be_made_is_one_message_and_leaves_nothing(tmp_path: Path) -
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="is a file"):
         generate(tmp_path / "file")
-    with pytest.raises(UserError, match=r"cannot write .*name a folder that can be written"):
+    with pytest.raises(UserError, match=r"cannot write .*/file is a file, not a folder; name another folder"):
         generate(tmp_path / "file" / "world", buildings_train=1, buildings_unseen=1, paths_train=1)
     with pytest.raises(UserError, match=r"and 1000005 were asked for; ask for fewer paths and more buildings"):
         generate(tmp_path / "world", buildings_train=1, buildings_unseen=1, paths_train=1_000_000)

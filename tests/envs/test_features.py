@@ -475,7 +475,14 @@ def test_the_command_shows_its_progress_and_its_result(
     monkeypatch.setenv("FORCE_COLOR", "1")
     assert main([str(source), "--out", str(tmp_path / "bar"), "--dtype", "float32"]) == 0
     assert open_features(tmp_path / "bar").array.dtype == np.float32
-    for wrong in ([], [str(source)], [str(source), "--out", "x", "--dtype", "int8"]):
+    wrong_usages: list[list[str]] = [
+        [],
+        [str(source)],
+        [str(source), "--out", "x", "--dtype", "int8"],
+        [str(source), "--ouut", "x"],
+    ]
+    for wrong in wrong_usages:
         with pytest.raises(SystemExit) as caught:
             main(wrong)
         assert caught.value.code == 2
+    assert "unknown option --ouut. Did you mean '--out'?" in capfd.readouterr().err

@@ -310,6 +310,13 @@ def test_every_benchmark_has_its_file() -> None:
         assert (REPOSITORY / "benchmarks" / file).is_file()
 
 
+def test_every_benchmark_calls_itself_by_its_command_in_its_help() -> None:
+    for name, (_, file) in cli.TIMINGS.items():
+        source = (REPOSITORY / "benchmarks" / file).read_text(encoding="utf-8")
+        assert f'prog="vlkit bench {name}"' in source
+        assert f"vlkit bench {name}" in (ast.get_docstring(ast.parse(source)) or "")
+
+
 def test_a_benchmark_runs_in_a_checkout(capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["bench", "import", "--rounds", "1"]) == 0
     assert "python -c pass (peer)" in capfd.readouterr().out

@@ -1,3 +1,4 @@
+import gzip
 import json
 import os
 import subprocess
@@ -237,13 +238,38 @@ def test_complete_data_is_counted(tmp_path: Path) -> None:
     annotations, graphs = doctor.r2r_data(scans(tmp_path, ["a", "b", "a"], ["a", "b", "c"]))
     assert annotations.status == graphs.status == "ok"
     assert annotations.found.startswith("train 3 paths")
-    assert graphs.found == "3 graphs, one for each of 2 annotated buildings"
+    assert graphs.found == "3 graphs; 2 of them of annotated buildings, and none is missing"
+
+
+def test_the_other_datasets_on_the_same_graphs_are_counted_too(tmp_path: Path) -> None:
+    folder = scans(tmp_path, ["a"], ["a", "b"])
+    (folder / "reverie").mkdir()
+    (folder / "reverie" / "REVERIE_val_unseen.json").write_text('[{"scan": "b"}]')
+    (folder / "annotations" / "R4R_train.json").write_text('[{"scan": "a"}, {"scan": "b"}]')
+    with gzip.open(folder / "annotations" / "rxr_val_seen_guide.jsonl.gz", "wt") as file:
+        file.write('{"scan": "a"}\n{"scan": "c"}\n')
+    (folder / "annotations" / "scans.json").write_text("{}")  # a file of nobody's
+    *annotations, graphs = doctor.r2r_data(folder)
+    told = {row.name: row.found.partition(" in ")[0] for row in annotations}
+    assert told == {
+        "R2R annotations": "train 1 paths",
+        "R4R annotations": "train 2 paths",
+        "RxR annotations": "val_seen 2 instructions",
+        "REVERIE annotations": "val_unseen 1 paths",
+    }
+    assert graphs.found == "2 graphs; 1 of 3 annotated buildings have none: c"
+
+
+def test_graphs_without_annotations_are_counted(tmp_path: Path) -> None:
+    folder = scans(tmp_path, [], ["a"])
+    (folder / "annotations" / "R2R_train.json").unlink()
+    assert [row.found for row in doctor.r2r_data(folder)][1] == "1 graph"
 
 
 def test_a_building_without_its_graph_is_a_problem_that_names_it(tmp_path: Path) -> None:
     _, graphs = doctor.r2r_data(scans(tmp_path, ["a", "b", "c", "d", "e"], ["a"]))
     assert graphs.status == "problem"
-    assert graphs.found == "1 graphs; 4 of 5 annotated buildings have none: b, c, d, ..."
+    assert graphs.found == "1 graph; 4 of 5 annotated buildings have none: b, c, d, ..."
 
 
 def test_truncated_annotations_are_a_problem(tmp_path: Path) -> None:
@@ -265,7 +291,7 @@ def test_a_data_folder_that_was_named_must_hold_data(tmp_path: Path, monkeypatch
 def test_the_published_data_is_complete(reference: Path) -> None:
     annotations, graphs = doctor.r2r_data(reference)
     assert annotations.found.startswith("train 4675, val_seen 340, val_unseen 783 paths")
-    assert graphs.found == "90 graphs, one for each of 72 annotated buildings"
+    assert graphs.found == "90 graphs; 72 of them of annotated buildings, and none is missing"
 
 
 def test_requirements_of_a_wheel_are_those_of_the_project(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -354,3 +354,12 @@ def test_versions_and_device_are_named() -> None:
     assert {"python", "system", "torch", "numpy"} <= versions().keys()
     assert device_name("cpu").startswith("CPU, ")
     assert device_name("cpu").endswith(("thread", "threads"))
+
+
+def test_the_report_says_what_the_bootstrap_drew(tmp_path: Path) -> None:
+    drawn = card(resampled="paths")
+    assert "The interval is a bootstrap over paths." in markdown(drawn)
+    assert "The interval is a bootstrap over paths." in printed(drawn)
+    write(drawn, tmp_path)
+    assert read(tmp_path).resampled == "paths"
+    assert "bootstrap over items" in markdown(card())

@@ -229,5 +229,7 @@ def test_a_cut_gzip_file_of_vectors_is_named(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_of_vectors_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="none.txt"):
+    with pytest.raises(UserError, match="word vectors .*none.txt does not exist; name a text file in GloVe's form"):
         read_vectors(tmp_path / "none.txt", ["the"], dim=2)
+    with pytest.raises(UserError, match="is a folder; name a text file"):
+        read_vectors(tmp_path, ["the"], dim=2)

@@ -655,14 +655,14 @@ def test_a_full_disk_stops_the_run_and_it_goes_on_later(tmp_path: Path, monkeypa
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"steps": 0}, "steps is 0 and must be at least 1"),
-        ({"accumulate": 0}, "accumulate is 0 and must be at least 1"),
+        ({"steps": 0}, "steps is 0 and must be at least 1; say how many steps to train"),
+        ({"accumulate": 0}, "accumulate is 0 and must be at least 1; 1 does not split the batch"),
         ({"learning_rate": 0.0}, "learning_rate is 0.0 and must be above 0"),
         ({"learning_rate": math.nan}, "learning_rate is nan"),
-        ({"weight_decay": -1.0}, "weight_decay is -1.0 and must not be negative"),
+        ({"weight_decay": -1.0}, "weight_decay is -1.0 and must not be negative; 0 is none"),
         ({"clip_norm": 0.0}, "clip_norm is 0.0 and must be above 0"),
-        ({"final_fraction": 2.0}, "final_fraction is 2.0 and must be from 0 to 1"),
-        ({"warmup_steps": 12}, "warmup_steps is 12 and must be below steps, which is 12"),
+        ({"final_fraction": 2.0}, "final_fraction is 2.0 and must be from 0 to 1; 0 ends at"),
+        ({"warmup_steps": 12}, "warmup_steps is 12 and must be below steps, which is 12; lower it or train longer"),
         ({"patience": 0, "monitor": "a"}, "patience is 0 and must be at least 1"),
         ({"patience": 3}, "not set; name a metric"),
         ({"optimizer": "adan"}, "optimizer is 'adan' and must be one of adam, .* Did you mean 'adam'"),
@@ -685,6 +685,35 @@ def test_cuda_where_there_is_none_is_explained(tmp_path: Path) -> None:
     assert chosen_device(None).type in ("cpu", "mps")
     with pytest.raises(UserError, match="precision fp16 needs a CUDA GPU and the device is cpu"):
         run(tmp_path / "run", replace(QUICK, precision="fp16"))
+
+
+def test_a_task_can_leave_a_device_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert chosen_device(None).type == "mps"
+    assert chosen_device(None, allowed=("cpu", "cuda")).type == "cpu"
+    with pytest.raises(UserError, match="device mps was asked for, but this task computes on cpu or cuda alone"):
+        chosen_device("mps", allowed=("cpu", "cuda"))
+    with pytest.raises(UserError, match="it finds: cpu. Use --device cpu"):
+        chosen_device("cuda", allowed=("cpu", "cuda"))
+    with pytest.raises(UserError, match="device is 'gpu' and must be one of cpu, cuda"):
+        chosen_device("gpu", allowed=("cpu", "cuda"))
+
+
+@pytest.mark.parametrize(
+    ("rank", "devices", "expected"),
+    [(None, 4, "cuda"), ("0", 4, "cuda:0"), ("3", 4, "cuda:3"), ("3", 1, "cuda:0"), ("-1", 4, "cuda")],
+)
+def test_each_process_of_a_launcher_has_a_gpu_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, rank: str | None, devices: int, expected: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: devices)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    if rank is not None:
+        monkeypatch.setenv("LOCAL_RANK", rank)
+    assert chosen_device(None) == chosen_device("cuda") == torch.device(expected)
+    assert chosen_device("cpu") == torch.device("cpu")
 
 
 def test_a_batch_that_does_not_divide_is_refused(tmp_path: Path) -> None:
@@ -711,7 +740,7 @@ def test_a_model_that_is_frozen_throughout_is_refused(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot write .*file/run"):
+    with pytest.raises(UserError, match="cannot write .*file/run.*/file is a file, not a folder; name another folder"):
         run(tmp_path / "file" / "run")
 
 

@@ -16,9 +16,10 @@ from PIL import Image, ImageColor
 from vlkit.envs.graph import STOP
 from vlkit.envs.r2r import Episode, Scan
 from vlkit.errors import UserError
-from vlkit.tasks.navigation import pictures, run
+from vlkit.tasks.navigation import evaluation, pictures
 from vlkit.tasks.navigation.agents import Walk
 from vlkit.tasks.navigation.drawing import COLOURS, WIDTH, Disc, Drawing, Label, Line, drawing, storeys
+from vlkit.tasks.navigation.evaluation import EvalOptions, Explained
 from vlkit.tasks.navigation.metrics import scores
 from vlkit.tasks.navigation.narration import attention, described, measured, outcome, steps
 from vlkit.tasks.navigation.page import spans, write_page
@@ -587,12 +588,14 @@ def test_of_few_walks_few_are_picked() -> None:
         pick([])
 
 
-def explained(episodes: Sequence[str] | None, attended: bool = True) -> run.Explained:
+def explained(split: str, episodes: Sequence[str] = (), attended: bool = True, goals: bool = True) -> Explained:
     paths = {"1_0": "a b c d e", "2_0": "a b c f", "3_1": "a b c", "4/x": "a b c d"}
-    walks = [walk(path, name=name) for name, path in paths.items() if episodes is None or name in episodes]
+    walks = [walk(path, name=name) for name, path in paths.items() if not episodes or name in episodes]
     if not attended:
         walks = [replace(each, attention=None) for each in walks]
-    return run.Explained(walks=walks, scans={"house": building()}, tokens=lambda episode: WORDS)
+    if not goals:
+        walks = [replace(each, metrics={}, episode=replace(each.episode, path=each.episode.path[:1])) for each in walks]
+    return Explained(walks=walks, split=split, scans={"house": building()}, tokens=lambda episode: WORDS)
 
 
 def test_explain_draws_the_best_the_median_and_the_worst(
@@ -600,13 +603,13 @@ def test_explain_draws_the_best_the_median_and_the_worst(
 ) -> None:
     asked = []
 
-    def walks_of(folder: Path, split: str, episodes: Sequence[str] | None = None) -> run.Explained:
-        asked.append((folder, split, episodes))
-        return explained(episodes)
+    def walks_of(options: EvalOptions, episodes: Sequence[str] = ()) -> Explained:
+        asked.append((options, list(episodes)))
+        return explained("val_unseen", episodes)
 
-    monkeypatch.setattr(run, "walks_of", walks_of)
+    monkeypatch.setattr(evaluation, "walks_of", walks_of)
     assert pictures.main([str(tmp_path / "route")]) == 0
-    assert asked == [(tmp_path / "route", "val_unseen", None)]
+    assert asked == [(EvalOptions(runs=(tmp_path / "route",)), [])]
     folder = tmp_path / "route" / "explain" / "val_unseen"
     names = [f"{name}_{what}.png" for name in ("1_0", "2_0", "4_x") for what in ("attention", "map")]
     assert sorted(file.name for file in folder.iterdir()) == sorted([*names, "index.html"])
@@ -622,7 +625,9 @@ def test_explain_draws_the_best_the_median_and_the_worst(
 def test_explain_draws_the_episodes_that_are_named_once_each(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(run, "walks_of", lambda folder, split, episodes: explained(episodes, attended=False))
+    monkeypatch.setattr(
+        evaluation, "walks_of", lambda options, episodes: explained(options.split, episodes, attended=False)
+    )
     words = ["route", "--split", "val_seen", "--episode", "3_1", "1_0", "3_1", "--output", str(tmp_path / "here")]
     assert pictures.main(words) == 0
     assert sorted(file.name for file in (tmp_path / "here").iterdir()) == ["1_0_map.png", "3_1_map.png", "index.html"]
@@ -631,6 +636,47 @@ def test_explain_draws_the_episodes_that_are_named_once_each(
         ["Episode", "1_0"],
     ]
     assert "attention" not in capsys.readouterr().out
+
+
+def test_without_goals_explain_draws_the_first_the_middle_and_the_last_by_id(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(evaluation, "walks_of", lambda options, episodes: explained(options.split, goals=False))
+    assert pictures.main(["route", "--split", "test", "--output", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "test has no goals, so nothing is best or worst: chosen by their ids" in printed
+    assert "first of 4: 1_0, not scored, for the goal is not known" in printed
+    page = Page(tmp_path / "index.html")
+    assert [re.findall(r"(first|middle|last) of 4", section)[0] for section in page.sections] == [
+        "first",
+        "middle",
+        "last",
+    ]
+    assert "reference path" not in page.source
+    assert "failure" not in "".join(page.sections)
+    assert "unknown" in page.sections[0]
+
+
+def test_a_map_without_a_goal_has_no_sign_of_one() -> None:
+    told = walk()
+    blind = replace(told, metrics={}, episode=replace(told.episode, path=("a",)))
+    signs = {shape.style for picture in [drawing(blind, building())] for shape in picture.inside + picture.outside}
+    assert not signs & {"goal", "near-goal", "near-goal-viewpoint"}
+    assert "goal" in {shape.style for shape in drawing(told, building()).inside}
+
+
+def test_explain_passes_on_where_the_data_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def walks_of(options: EvalOptions, episodes: Sequence[str] = ()) -> Explained:
+        asked.append(options)
+        return explained("val_seen", ["1_0"])
+
+    monkeypatch.setattr(evaluation, "walks_of", walks_of)
+    words = ["route", "--annotations", "a", "--connectivity", "c", "--features", "f", "--device", "cpu"]
+    assert pictures.main([*words, "--output", str(tmp_path)]) == 0
+    wanted = EvalOptions(runs=(Path("route"),), device="cpu", connectivity=Path("c"), features=Path("f"))
+    assert asked == [replace(wanted, annotations=Path("a"))]
 
 
 def test_explain_says_what_it_takes(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from vlkit import report
+from vlkit import checkpoint, report
 from vlkit.cli import main
 from vlkit.envs import buildings
 from vlkit.tasks.navigation import judge
@@ -152,6 +153,68 @@ def test_the_2018_agent_trains_with_either_forcing(experiment: Path, tmp_path: P
     assert "loss" in log
 
 
+def test_an_error_is_better_where_it_is_smaller(experiment: Path, tmp_path: Path) -> None:
+    words = ["--monitor", "val_seen/nav_error", "--evaluate-every", "1", "--output", str(tmp_path)]
+    assert main(["train", str(experiment), *words]) == 0
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    errors = {line["step"]: line["evaluate"]["val_seen/nav_error"] for line in lines if "evaluate" in line}
+    assert len(errors) == 6
+    _, progress = checkpoint.read_progress(sorted((tmp_path / "checkpoints").glob("step-*"))[-1])
+    assert progress["best_step"] == min(errors, key=lambda step: errors[step])
+
+
+def test_a_demonstration_is_the_annotated_path_where_the_oracle_is_the_reference(world: Path) -> None:
+    from vlkit.batches import seed_everything
+    from vlkit.tasks.navigation.data import read_splits
+    from vlkit.tasks.navigation.settings import Config, built_agent, made_tokenizer
+    from vlkit.tasks.navigation.training import Losses
+    from vlkit.train import Step
+
+    annotations, connectivity = world / "annotations", world / "connectivity"
+    settings = Config(
+        annotations,
+        connectivity,
+        dim=16,
+        word_dim=8,
+        min_count=1,
+        student_forcing=0.0,
+        student_steps=1,
+        oracle="reference",
+        mirror=0.0,
+    )
+    splits = read_splits(annotations, connectivity, ["train"])
+    episodes = splits.episodes["train"]
+    # There and back again, as R4R's paths may be: the shortest path is to stop at once.
+    round_trips = [replace(each, path=each.path + each.path[-2::-1]) for each in episodes[:3]]
+    splits.episodes["train"] = round_trips
+    tokenizer = made_tokenizer(settings, round_trips)
+    demonstrations = splits.worlds(tokenizer)["train"]
+    seed_everything(0)
+    agent = built_agent(settings, tokenizer, 0)
+    step = Step(index=0, steps=10, seed=0, device=torch.device("cpu"))
+    _, logged = Losses(settings, demonstrations, None)(agent, torch.tensor([0, 1, 2]), step)
+    assert logged["env_steps"] == sum(len(each.path) for each in round_trips)
+
+
+def test_the_blind_arm_of_a_run_with_a_speaker_learns_from_its_routes_too(experiment: Path, tmp_path: Path) -> None:
+    words = ["--speaker-steps", "3", "--spoken-paths", "6", "--arms", "no_instruction", "--output", str(tmp_path)]
+    assert main(["train", str(experiment), *words]) == 0
+    arm = (tmp_path / "arms" / "no_instruction" / "config.toml").read_text()
+    assert "speaker_steps = 3" in arm
+    assert f'output = "{tmp_path / "arms" / "no_instruction"}"' in arm
+    assert not (tmp_path / "arms" / "no_instruction" / "speaker").exists()
+    assert (tmp_path / "speaker" / "spoken-6.json").is_file()
+
+
+def test_layers_and_cell_of_the_text_encoder_are_settings(experiment: Path, tmp_path: Path) -> None:
+    words = ["--text-encoder", "recurrent", "--text-cell", "gru", "--text-layers", "2", "--output", str(tmp_path)]
+    assert main(["train", str(experiment), *words]) == 0
+    gates = [
+        value for name, value in weights(tmp_path).items() if name.startswith("text.layer") and "weight_hh" in name
+    ]
+    assert [tuple(value.shape) for value in gates] == [(24, 8)] * 4
+
+
 def test_several_runs_give_mean_and_spread_or_decide_together(run: Path, experiment: Path, tmp_path: Path) -> None:
     second = tmp_path / "second"
     assert main(["train", str(experiment), "--seed", "1", "--output", str(second)]) == 0
@@ -211,6 +274,14 @@ def test_quickstart_goes_from_nothing_to_report_and_pictures(tmp_path: Path, mon
         (["--train-split", "train2"], "train2"),
         (["--teacher-forcing", "0", "--student-forcing", "0"], "nothing is left to learn"),
         (["--monitor", "val_seen/splat"], "Did you mean 'val_seen/spl'"),
+        (["--monitor", "val_seen/length"], "val_seen/length"),
+        (["--steps", "0"], "steps is 0"),
+        (["--patience", "0"], "patience is 0"),
+        (["--accumulate", "3"], "batch_size 4 does not divide into 3"),
+        (["--precision", "fp16"], "fp16 needs a CUDA GPU"),
+        (["--geometry-dim", "0"], "geometry_dim = 0"),
+        (["--max-steps", "0"], "max_steps = 0"),
+        (["--text-cell", "gru"], "text_encoder = 'recurrent'"),
         (["--features", "nowhere.tsv"], "nowhere.tsv"),
         (["--vectors", "nowhere.txt"], "nowhere.txt"),
         pytest.param(
@@ -227,7 +298,8 @@ def test_a_mistake_is_one_message_and_leaves_nothing(
     errors = capsys.readouterr().err
     assert complaint in errors
     assert "Traceback" not in errors
-    assert not (tmp_path / "run" / "checkpoints").exists()
+    left = [path.name for path in (tmp_path / "run").rglob("*") if path.name != ".lock"]
+    assert left == []
 
 
 def test_an_unknown_key_in_the_file_names_the_nearest(
@@ -242,9 +314,10 @@ def test_an_unknown_key_in_the_file_names_the_nearest(
 def test_a_run_is_not_continued_with_another_model(
     run: Path, experiment: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = weights(run)
+    before, record = weights(run), (run / "config.toml").read_text()
     assert main(["train", str(experiment), "--output", str(run), "--dim", "32"]) == 1
-    assert "dim" in capsys.readouterr().err
+    assert "dim = 16, and now it is 32" in capsys.readouterr().err
+    assert (run / "config.toml").read_text() == record
     assert all(torch.equal(before[name], value) for name, value in weights(run).items())
 
 
