@@ -62,7 +62,9 @@ def act(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
 def process(tmp_path: Path, *words: str) -> "subprocess.Popen[str]":
     """`vlkit act ...` as a process of its own."""
     (tmp_path / "actions.py").write_text(ACTIONS)
-    code = "import sys; from vlkit import cli; cli.COMMANDS['act'] = ('', '', 'actions:act'); sys.exit(cli.main())"
+    # Of a shell's background job, as the tests may be, Ctrl-C is ignored, and its children inherit that.
+    code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from vlkit import cli; "
+    code += "cli.COMMANDS['act'] = ('', '', 'actions:act'); sys.exit(cli.main())"
     return subprocess.Popen(
         [sys.executable, "-c", code, "act", *words],
         stdout=subprocess.PIPE,
