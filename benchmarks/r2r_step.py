@@ -277,7 +277,8 @@ class PlainEnv:
             self.heading = turns % 12 * TURN
         elif action in (UP, DOWN):
             self.elevation = min(max(self.elevation + (TURN if action == UP else -TURN), -TURN), TURN)
-        self.path.append(self.viewpoint)
+        if action != STOP:  # to stop adds no entry
+            self.path.append(self.viewpoint)
         self.last_action = action
         self.steps += 1
         self.ended = action == STOP or self.steps >= self.max_steps
