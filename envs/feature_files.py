@@ -91,7 +91,7 @@ def convert(
 
     Killed at any moment, it goes on where it stopped when called again, and ends in the same bytes. Raises UserError
     for a row that is damaged, not finite, of another width or there twice; what lies before it is kept, so that after
-    the source is mended the conversion goes on.
+    the source is mended the conversion goes on; where nothing does, the folder is left as it was.
     """
     if dtype not in DTYPES:
         raise UserError(f"dtype {dtype!r}: features are stored as {' or '.join(DTYPES)}")
@@ -101,6 +101,7 @@ def convert(
         console.print(f"{folder} already holds the features of {opened.path.name}")
         return
     index = _begun(folder, opened, dtype, resume=resume)
+    ours = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # Before the data: a folder with data and without this file is not ours.
@@ -119,6 +120,12 @@ def convert(
         raise UserError(
             f"{cannot_write(folder, error)}, and run the command again: it goes on where it stopped"
         ) from error
+    finally:
+        if not index["rows"]:  # nothing to go on from
+            (folder / DATA).unlink(missing_ok=True)
+            _tidy(folder)
+            if ours and folder.is_dir():
+                folder.rmdir()
     size = (folder / DATA).stat().st_size
     console.print(f"{len(index['rows'])} panoramas, {VIEWS} x {index['dim']} {dtype}, {_bytes(size)}: {folder}")
 
