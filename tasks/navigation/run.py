@@ -48,6 +48,7 @@ def quickstart(arguments: Sequence[str]) -> int:
         min_count=1,
         seed=options.seed,
         device=options.device,
+        threads=1,  # so small a model gains little from a second, and on a busy machine waits for it at every operation
     )
     train_with_arms(settings, run)
     device = [] if options.device is None else ["--device", options.device]
