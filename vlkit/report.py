@@ -219,6 +219,12 @@ def write(report: Report, folder: str | Path) -> None:
         temporary.write_text(markdown(report), encoding="utf-8")
 
 
+def remove(folder: str | Path) -> None:
+    """Removes the report that `write` left there, if any: what is about to be written beside it is of another run."""
+    for name in ("report.json", "report.md"):
+        (Path(folder) / name).unlink(missing_ok=True)
+
+
 def read(path: str | Path) -> Report:
     """The report in `path`, a file or the folder that holds its `report.json`."""
     path = Path(path)

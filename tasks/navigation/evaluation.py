@@ -170,6 +170,7 @@ def evaluate(arguments: Sequence[str]) -> int:
     folder = options.output or output_folder(options, test.split)
     ending = ".jsonl" if ".jsonl" in test.splits.files[test.split].name else ".json"  # RxR has a format of its own
     remove_submissions(folder)
+    report.remove(folder)
     for name, each in zip(names, walks, strict=True):
         file = folder / f"submission{name if len(walks) > 1 else ''}{ending}"
         write_submission(file, map(trajectory, each), test.episodes)

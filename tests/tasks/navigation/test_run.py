@@ -235,6 +235,8 @@ def test_a_split_without_goals_gets_a_submission_and_no_scores(run: Path, world:
     items = json.loads((world / "annotations" / "R2R_val_unseen.json").read_text())
     (tmp_path / "R2R_test.json").write_text(json.dumps([{**item, "path": item["path"][:1]} for item in items]))
     words = ["--annotations", str(tmp_path), "--split", "test", "--output", str(tmp_path / "out")]
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "report.json").write_text("{}")  # of an earlier evaluation, with another submission
     assert main(["eval", str(run), *words]) == 0
     assert len(json.loads((tmp_path / "out" / "submission.json").read_text())) == 3 * len(items)
     assert not (tmp_path / "out" / "report.json").exists()
