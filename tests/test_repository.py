@@ -112,6 +112,7 @@ def test_imports_point_from_tasks_to_envs_to_the_core(module: str) -> None:
 @pytest.mark.parametrize("module", MODULES)
 def test_heavy_and_optional_packages_are_imported_where_they_are_used(module: str) -> None:
     wrong = {name for name in imported_at_import(TREES[module]) if name.split(".")[0] in LAZY}
+    wrong -= {"warp"} if module == "vlkit.envs.simulator.kernels" else set()  # its kernels are decorated functions
     assert not wrong, f"{module}: move the import of {wrong} into the function that uses it"
 
 

@@ -28,6 +28,8 @@ COMMANDS = {
     "eval": ("RUN", "report card, probes beside it, and a submission file", "vlkit.cli:evaluate"),
     "judge": ("BENCHMARK", "score anybody's submission file, strictly", "vlkit.cli:judge"),
     "explain": ("RUN", "pictures of paths and of attention", "vlkit.tasks.navigation.pictures:main"),
+    "view": ("SCENE", "look at a mesh: what an agent sees, where it walks", "vlkit.envs.simulator.view:main"),
+    "check": ("WHAT", "compare with measurements of the original", "vlkit.cli:check"),
     "data": ("WHAT", "convert image features, generate buildings", "vlkit.cli:data"),
     "bench": ("WHAT", "time it on this machine, with the peer beside it", "vlkit.cli:bench"),
     "doctor": ("", "devices, versions, data: what is missing and the fix", "vlkit.doctor:main"),
@@ -40,12 +42,16 @@ DATA = {
     "features": ("image features of the panoramas into one memory-mapped file", "vlkit.envs.features:main"),
     "buildings": ("a small generated world in R2R's file formats", "vlkit.envs.buildings:main"),
 }
+CHECKS = {"simulator": ("the embedded simulator beside habitat-sim's own frames", "vlkit.envs.simulator.check:main")}
 # WHAT: (what it is, the file in the repository's benchmarks/)
 TIMINGS = {
     "import": ("import vlkit and vlkit --help", "startup.py"),
     "r2r-step": ("steps a second of the R2R environment", "r2r_step.py"),
     "r2r-judge": ("every metric over R2R's val_unseen", "r2r_judge.py"),
     "r2r-train": ("training steps a second of the route agent", "r2r_train.py"),
+    "render": ("frames a second of the embedded simulator", "render.py"),
+    "navigation": ("ground, distances and moves of the embedded simulator", "navigation.py"),
+    "scenes": ("reading meshes, and the cache of loaded scenes", "scene_files.py"),
     "text": ("the text encoder on unequal texts, packed LSTMs beside it", "text_encoder.py"),
 }
 # module: the extra in pyproject.toml that installs it
@@ -110,6 +116,11 @@ def evaluate(words: Sequence[str]) -> int:
 def judge(words: Sequence[str]) -> int:
     """`vlkit judge BENCHMARK --predictions FILE ...`"""
     return _choose("judge", "BENCHMARK", BENCHMARKS, words)
+
+
+def check(words: Sequence[str]) -> int:
+    """`vlkit check WHAT ...`"""
+    return _choose("check", "WHAT", CHECKS, words)
 
 
 def data(words: Sequence[str]) -> int:

@@ -317,8 +317,6 @@ def optional() -> Iterator[Row]:
     habitat = _version("habitat-sim") or _version("habitat_sim")
     fix = "" if habitat else "conda install habitat-sim headless -c conda-forge -c aihabitat"
     yield Row("habitat-sim", "ok" if habitat else "note", habitat or "not installed; nothing here needs it", fix)
-    warp = _version("warp-lang")
-    yield Row("warp-lang", "ok" if warp else "note", warp or "not installed; nothing here needs it yet")
 
 
 def folders() -> Iterator[Row]:

@@ -1,0 +1,1 @@
+"""The embedded simulator: batched RGB, depth and semantics on tensors, and navigation, from any triangle mesh."""

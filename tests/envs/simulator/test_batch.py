@@ -1,0 +1,175 @@
+import math
+from dataclasses import replace
+from typing import Any
+
+import psutil
+import pytest
+import torch
+
+from vlkit.envs.simulator.batch import FORWARD, LEFT, RIGHT, Agent, BatchSimulator, Sensor
+from vlkit.envs.simulator.camera import Camera
+from vlkit.envs.simulator.navgrid import NavSettings
+from vlkit.envs.simulator.noise import GaussianDepth, GaussianMotion
+from vlkit.envs.simulator.scene import SceneData
+from vlkit.errors import UserError
+
+SMALL = Camera(height=16, width=16)
+DEPTH = {"depth": Sensor("depth", SMALL)}
+
+
+def simulator(*scenes: SceneData, num_envs: int = 4, **options: Any) -> BatchSimulator:
+    settings: dict[str, Any] = {"sensors": DEPTH, "device": "cpu", "seed": 1} | options
+    return BatchSimulator(scenes, num_envs, **settings)
+
+
+def test_environments_are_spread_over_the_scenes_and_can_be_sent_to_others(hall: SceneData, yard: SceneData) -> None:
+    both = simulator(hall, yard, num_envs=5)
+    assert both.reset()["scene"].tolist() == [0, 1, 0, 1, 0]
+    place = torch.tensor([[-2.0, 0.0, 0.0]])
+    seen = both.reset(torch.tensor([2]), scene=torch.tensor([1]), position=place, yaw=torch.zeros(1))
+    assert seen["scene"].tolist() == [0, 1, 1, 1, 0]
+    inside = both.reset(torch.tensor([0]), position=place, yaw=torch.zeros(1))["depth"].clone()
+    assert float(inside[0, 8, 8]) == pytest.approx(2.0, abs=0.02)  # the hall's wall
+    assert float(inside[2, 8, 8]) != pytest.approx(2.0, abs=0.02)  # the yard has none
+
+
+def test_an_environments_walk_depends_on_neither_the_number_of_others_nor_threads(hall: SceneData) -> None:
+    noisy = Agent(noise=GaussianMotion())
+    sensors = {"depth": Sensor("depth", SMALL, noise=GaussianDepth(share=0.05))}
+    actions = torch.tensor([FORWARD, LEFT, FORWARD, RIGHT, FORWARD])
+    ends = []
+    for num_envs, threads in ((2, 1), (7, 2)):
+        walks = simulator(hall, num_envs=num_envs, sensors=sensors, agent=noisy, threads=threads)
+        walks.reset()
+        for action in actions:
+            observation = walks.step(action.expand(num_envs))
+        ends.append({name: value[:2].clone() for name, value in observation.items()})
+    for name, value in ends[0].items():
+        torch.testing.assert_close(ends[1][name], value, rtol=0, atol=0)
+
+
+def test_another_seed_and_another_episode_begin_elsewhere(hall: SceneData) -> None:
+    walks = simulator(hall)
+    first, second = (walks.reset()["pose"].clone() for _ in range(2))
+    assert not torch.equal(first, second)
+    again = simulator(hall)
+    torch.testing.assert_close(again.reset()["pose"], first, rtol=0, atol=0)
+    assert not torch.equal(simulator(hall, seed=2).reset()["pose"], first)
+
+
+def test_a_panorama_is_what_one_sees_by_turning(hall: SceneData) -> None:
+    pans = (0.0, 90.0, 180.0, 270.0)
+    sensors = {"around": Sensor("depth", SMALL, pans_deg=pans), "depth": Sensor("depth", SMALL)}
+    walks = simulator(hall, sensors=sensors, agent=Agent(turn_deg=90.0))
+    seen = walks.reset()
+    around = seen["around"].clone()
+    assert around.shape == (4, 4, 16, 16)
+    for number in range(4):
+        torch.testing.assert_close(seen["depth"], around[:, number], rtol=0, atol=2e-3)
+        seen = walks.step(torch.full((4,), LEFT))
+
+
+def test_sensors_of_one_camera_are_drawn_together_and_of_two_apart(
+    hall: SceneData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide = replace(SMALL, width=32)
+    sensors = {"rgb": Sensor("rgb", SMALL), "depth": Sensor("depth", SMALL), "wide": Sensor("depth", wide)}
+    walks = simulator(hall, sensors=sensors)
+    launches = []
+    render = walks.engine.render
+
+    def counted(camera: Camera, *rest: Any) -> None:
+        launches.append((camera.width, tuple(rest[-1])))
+        render(camera, *rest)
+
+    monkeypatch.setattr(walks.engine, "render", counted)
+    walks.reset()
+    assert launches == [(16, ("rgb", "depth")), (32, ("depth",))]
+
+
+def test_a_sensor_sits_where_its_camera_says(hall: SceneData) -> None:
+    back = replace(SMALL, offset=(0.0, 1.25, 0.5))
+    down = replace(SMALL, tilt_deg=-90.0)
+    walks = simulator(hall, sensors={"back": Sensor("depth", back), "down": Sensor("depth", down)})
+    seen = walks.reset(position=torch.tensor([-2.0, 0.0, 0.0]).expand(4, 3), yaw=torch.zeros(4))
+    assert float(seen["back"][0, 8, 8]) == pytest.approx(2.5, abs=0.02)
+    torch.testing.assert_close(seen["down"][:, 4:12, 4:12], torch.full((4, 8, 8), 1.25), rtol=0, atol=0.02)
+
+
+def test_motion_noise_moves_otherwise_but_never_through_walls(hall: SceneData) -> None:
+    exact, noisy = simulator(hall), simulator(hall, agent=Agent(noise=GaussianMotion(share=0.2, drift=0.2)))
+    place = torch.tensor([-2.0, 0.0, 0.0]).expand(4, 3)
+    for walks in (exact, noisy):
+        walks.reset(position=place, yaw=torch.zeros(4))
+    forward = torch.full((4,), FORWARD)
+    there, elsewhere = exact.step(forward)["pose"], noisy.step(forward)["pose"]
+    assert ((there - elsewhere).abs()[:, [0, 2, 3]] > 1e-4).any(dim=1).all()
+    for _ in range(30):
+        noisy.step(forward)
+    assert (noisy.position[:, 0].abs() < 3).all()
+    assert (noisy.position[:, 2].abs() < 2).all()
+
+
+def test_the_agents_body_decides_where_it_fits(hall: SceneData) -> None:
+    wide = simulator(hall, agent=Agent(navigation=NavSettings(agent_radius=0.4)))
+    wide.reset(position=torch.tensor([-2.0, 0.0, 0.0]).expand(4, 3), yaw=torch.full((4,), math.pi / 2))
+    for _ in range(8):
+        wide.step(torch.full((4,), FORWARD))
+    assert (wide.position[:, 0] > -2.7).all()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda hall: BatchSimulator([]), "no scene; give it at least one"),
+        (lambda hall: simulator(hall, num_envs=0), "num_envs is 0"),
+        (lambda hall: simulator(hall, sensors={"pose": Sensor("depth")}), "called 'pose'"),
+        (
+            lambda hall: Sensor("colour"),  # type: ignore[arg-type]
+            "kind is 'colour'",
+        ),
+        (lambda hall: Sensor("rgb", noise=GaussianDepth()), "give it to one of kind 'depth'"),
+        (lambda hall: Agent(forward_m=-1.0), "forward_m is -1.0; expected above 0"),
+    ],
+)
+def test_what_cannot_be_simulated_is_refused(hall: SceneData, make: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        make(hall)
+
+
+def test_more_environments_than_memory_are_refused_with_the_number_that_fits(hall: SceneData) -> None:
+    each = 4096 * 4096 * 4
+    many = psutil.virtual_memory().total // each + 1
+    with pytest.raises(UserError, match=r"take .* GiB, and .* GiB are free on cpu; take at most \d+ environments"):
+        simulator(hall, num_envs=many, sensors={"depth": Sensor("depth", Camera(height=4096, width=4096))})
+
+
+@pytest.mark.parametrize(
+    ("actions", "message"),
+    [
+        (torch.tensor([1, 1, 6, 1]), "action 6 of environment 2; expected 0 to 5"),
+        (torch.tensor([1, -1, 1, 1]), "action -1 of environment 1"),
+        (torch.ones(4), "torch.float32 of shape"),
+        (torch.ones(3, dtype=torch.int64), "expected 4 integers"),
+    ],
+)
+def test_an_action_that_is_none_is_named(hall: SceneData, actions: torch.Tensor, message: str) -> None:
+    walks = simulator(hall)
+    walks.reset()
+    with pytest.raises(ValueError, match=message):
+        walks.step(actions)
+
+
+@pytest.mark.parametrize(
+    ("places", "message"),
+    [
+        ({"ids": torch.tensor([4])}, "different numbers from 0 to 3"),
+        ({"ids": torch.tensor([1, 1])}, "different numbers from 0 to 3"),
+        ({"scene": torch.tensor([0, 0, 0, 1])}, "expected 4 numbers from 0 to 0"),
+        ({"position": torch.full((4, 3), math.nan)}, "position is of shape"),
+        ({"yaw": torch.zeros(3)}, "yaw is of shape"),
+    ],
+)
+def test_a_place_that_is_none_is_named(hall: SceneData, places: dict[str, torch.Tensor], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        simulator(hall).reset(**places)

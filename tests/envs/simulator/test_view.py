@@ -1,0 +1,65 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vlkit.cli import main
+from vlkit.envs.simulator.glb_writer import save_glb
+from vlkit.envs.simulator.scene import SceneData
+from vlkit.envs.simulator.view import below, turntable
+
+
+def test_a_mesh_is_looked_at_from_inside_from_above_and_from_all_sides(
+    hall: SceneData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_glb(hall, tmp_path / "hall.glb")
+    assert main(["view", str(tmp_path / "hall.glb"), "--out", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().out
+    assert "hall: 72 triangles" in said
+    assert "6.20 m wide, 4.20 m deep, 2.60 m high" in said
+    assert "6 objects, 3 categories" in said
+    assert "walkable: 2" in said  # 5.8 x 3.8 m without 1.2 x 1.2 m: 20.6
+    with Image.open(tmp_path / "out" / "contact.png") as sheet, Image.open(tmp_path / "out" / "map.png") as plan:
+        assert len(np.unique(np.asarray(sheet).reshape(-1, 3), axis=0)) > 20
+        assert plan.width > 400
+    with Image.open(tmp_path / "out" / "turntable.gif") as turning:
+        assert turning.n_frames > 20  # type: ignore[attr-defined]
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["contact.png", "map.png", "turntable.gif"]
+
+
+def test_what_cannot_be_walked_on_is_turned_and_the_rest_is_explained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    corners = ["v 0 0 0", "v 0.2 0 0", "v 0 0.2 0", "v 0 0 0.2"]
+    (tmp_path / "chip.obj").write_text("\n".join([*corners, "f 1 2 3", "f 1 4 2", "f 1 3 4", "f 2 4 3"]) + "\n")
+    assert main(["view", str(tmp_path / "chip.obj"), "--out", str(tmp_path / "out")]) == 0
+    assert "no map and no views from inside: chip has no walkable ground" in capsys.readouterr().out
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["turntable.gif"]
+
+
+def test_a_file_that_is_no_mesh_is_one_message_and_leaves_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "broken.glb").write_bytes(b"glTF\x02\x00\x00\x00 and no more")
+    assert main(["view", str(tmp_path / "broken.glb"), "--out", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("vlkit: ")
+    assert "broken.glb" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_turntable_shows_the_whole_scene_from_every_side(hall: SceneData) -> None:
+    for picture in turntable(hall):
+        drawn = (np.asarray(picture) != 255).any(axis=2)
+        assert 0.1 < drawn.mean() < 0.9
+        assert not drawn[0].any()
+        assert not drawn[-1].any()
+        assert not drawn[:, 0].any()
+        assert not drawn[:, -1].any()
+
+
+def test_what_is_above_the_floor_can_be_taken_off(hall: SceneData) -> None:
+    low = below(hall, 0.5)
+    assert len(low.faces) == len(hall.faces) - 5 * 2  # the tops of four walls and of the block
+    assert below(hall, -5.0) is hall
