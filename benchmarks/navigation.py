@@ -1,10 +1,10 @@
-"""Walkable ground and what is asked of it, on one core: the build, distance fields, paths, lookups, moves, the expert.
+"""Walkable ground and what is asked of it, on one core: build, distance fields, paths, lookups, moves, the expert.
 
     vlkit bench navigation [--scene FILE] [--repeats 7]
 
-Without a scene, a made building is used as it is and cut into half a million triangles that are a few millimetres out of
-place, as a scan's are. Where habitat_sim can be imported, its pathfinder does the same on the same mesh in the same run,
-first of all one call for one agent, which is all it offers. Kernels are compiled before the clock starts.
+Without a scene, a made building is used as it is and cut into half a million triangles that are a few millimetres out
+of place, as a scan's are. Where habitat_sim can be imported, its pathfinder does the same on the same mesh in the same
+run, first of all one call for one agent, which is all it offers. Kernels are compiled before the clock starts.
 """
 
 import importlib.util
@@ -23,9 +23,10 @@ import torch
 from vlkit.envs.simulator.batch import FORWARD, RIGHT, Agent, BatchSimulator
 from vlkit.envs.simulator.navgrid import NavGrid, NavSettings, NavWorld, nav_grid
 from vlkit.envs.simulator.scene import SceneData
+from vlkit.errors import UserError
 
 Rates = dict[str, float]  # what: seconds for one
-FIELDS, PATHS = 256, 512  # in one measurement
+FIELDS, PATHS = 256, 512  # in one measurement, or as many as there are agents
 
 
 @dataclass(frozen=True)
@@ -45,15 +46,21 @@ class Options:
     seed: int = 0
     """of points and headings"""
 
+    def __post_init__(self) -> None:
+        for name in ("triangles", "agents", "repeats", "threads"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} is {getattr(self, name)}; expected 1 or more")
+        if not 0 <= self.seed < 2**63:
+            raise UserError(f"seed is {self.seed}; expected 0 to {2**63 - 1}")
+
 
 def main(arguments: Sequence[str]) -> int:
     """Prints one table a scene."""
     from vlkit.config import load
-    from vlkit.errors import UserError
 
-    options = load(Options, None, arguments, prog="vlkit bench navigation")
     torch.set_num_threads(1)
     try:
+        options = load(Options, None, arguments, prog="vlkit bench navigation")
         scenes = the_scenes(options)
         print(f"torch {torch.__version__}, {options.threads} thread(s), cells of 5 cm, agent radius 0.1 m")
         print(f"median of {options.repeats}; moves, snaps, lookups and the expert in batches of {options.agents}")
@@ -126,14 +133,16 @@ def our_figures(scene: SceneData, settings: NavSettings, options: Options) -> Ra
     world = NavWorld([grid], threads=options.threads, most_goals=max(agents, FIELDS))
     wish = torch.stack([-yaw.sin(), torch.zeros_like(yaw), -yaw.cos()], dim=1) * 0.25
 
+    some, paths = min(FIELDS, agents), min(PATHS, agents)
+
     def fields() -> None:
-        NavWorld([grid], threads=options.threads).goals(None, goal[:FIELDS])
+        NavWorld([grid], threads=options.threads).goals(None, goal[:some])
 
     empty = median_seconds(lambda: NavWorld([grid], threads=options.threads), repeats)
-    rates["distance field"] = max(median_seconds(fields, repeats) - empty, 1e-9) / FIELDS
+    rates["distance field"] = max(median_seconds(fields, repeats) - empty, 1e-9) / some
     goals = world.goals(None, goal)
-    one = goal[:1].expand(PATHS, 3)
-    rates["path"] = median_seconds(lambda: world.path(None, start[:PATHS], one), repeats) / PATHS
+    one = goal[:1].expand(paths, 3)
+    rates["path"] = median_seconds(lambda: world.path(None, start[:paths], one), repeats) / paths
     calls: dict[str, Callable[[], object]] = {
         "distance from a kept field": lambda: world.distance(None, start, goals),
         "snap": lambda: world.snap(None, start),
@@ -226,7 +235,8 @@ def building(*, rooms: int, seed: int) -> SceneData:
             for _ in range(5):
                 x, z = 4.0 * i + rng.uniform(0.3, 2.6), 4.0 * j + rng.uniform(0.3, 2.6)
                 boxes.append((x, x + rng.uniform(0.3, 1.1), 0.0, rng.uniform(0.4, 1.8), z, z + rng.uniform(0.3, 1.1)))
-    corners, faces = [], []
+    corners: list[list[list[float]]] = []
+    faces: list[np.ndarray] = []
     # Of a box whose corner k is at the high end of x where k & 1, of y where k & 2, of z where k & 4.
     sides = np.array([[0, 4, 6, 2], [1, 3, 7, 5], [0, 1, 5, 4], [2, 6, 7, 3], [0, 2, 3, 1], [4, 5, 7, 6]])
     for x0, x1, y0, y1, z0, z1 in boxes:

@@ -5,8 +5,8 @@
 Views from standing height in two generated houses: one of boxes, about 4000 triangles, and the same one cut small and
 uneven like a scan, about 100000, twelve textures of 256x256 each. Every view has its own place and direction, which are
 written into the engine's tensors before each call, and that is timed too. A core's rate is pictures by second of
-processor time, which other work on the machine disturbs least; the wall's is pictures by second on the clock. The median
-of the repeats counts.
+processor time, which other work on the machine disturbs least; the wall's is pictures by second on the clock. The
+median of the repeats counts.
 """
 
 import contextlib
@@ -31,6 +31,7 @@ import torch
 
 from vlkit.envs.simulator.camera import Camera, Engine, Filtering, Kind, frames
 from vlkit.envs.simulator.scene import SceneData, Texture
+from vlkit.errors import UserError
 
 ROOM_M, HEIGHT_M, WALL_M, DOOR_M = 4.0, 2.6, 0.1, 0.9
 ROOMS = (4, 2)  # along x and z
@@ -61,6 +62,21 @@ class Options:
     seconds: float = 0.5
     """of drawing in each measurement"""
 
+    def __post_init__(self) -> None:
+        for name, least in (("triangles", 1), ("batches", 1), ("cuda_batches", 1), ("threads", 0)):
+            values = getattr(self, name)
+            if not values or min(values) < least:
+                raise UserError(f"{name} is {values}; expected one or more, each {least} or more")
+        for name in ("resolutions", "filterings"):
+            if not getattr(self, name):
+                raise UserError(f"{name} is empty; name one or more, or leave it out for the default")
+        for resolution in self.resolutions:
+            Camera(height=resolution, width=resolution)  # which says what it can be
+        if self.repeats < 1:
+            raise UserError(f"repeats is {self.repeats}; expected 1 or more")
+        if not 0 < self.seconds < math.inf:
+            raise UserError(f"seconds is {self.seconds}; expected a number above 0")
+
 
 @dataclass(frozen=True)
 class Row:
@@ -85,7 +101,16 @@ def main(arguments: Sequence[str]) -> int:
     if arguments and arguments[0] in PEERS:  # this file started itself for a peer, see peer_row
         print(json.dumps(PEERS[arguments[0]](arguments[1], int(arguments[2]), float(arguments[3]))))
         return 0
-    options = load(Options, None, arguments, prog="vlkit bench render")
+    try:
+        tables(load(Options, None, arguments, prog="vlkit bench render"))
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def tables(options: Options) -> None:
+    """A line for each engine, size of house, resolution and batch; then what could not be measured here."""
     torch.set_num_threads(1)
     print(f"{processor()}; torch {torch.__version__}; RGB and depth; {POSES} views, hfov 90, standing height")
     print(f"median of {options.repeats} x {options.seconds:g} s; pictures a second\n")
@@ -108,7 +133,6 @@ def main(arguments: Sequence[str]) -> int:
         absent.append("a CUDA device")
     if absent:
         print(f"\nnot here, so not measured: {', '.join(dict.fromkeys(absent))}")
-    return 0
 
 
 def show(row: Row | str) -> None:
@@ -118,8 +142,9 @@ def show(row: Row | str) -> None:
         return
     per_core = "-" if row.per_core is None else f"{row.per_core:.0f}"
     megabytes = "-" if row.megabytes is None else f"{row.megabytes:.0f}"
+    pixels = f"{row.resolution}x{row.resolution}"
     print(
-        f"{row.engine:<12}{row.triangles:>10}{f'{row.resolution}x{row.resolution}':>9} {row.filtering:<10}{row.batch:>6}"
+        f"{row.engine:<12}{row.triangles:>10}{pixels:>9} {row.filtering:<10}{row.batch:>6}"
         f"{row.threads:>8}{per_core:>10}{row.wall:>10.0f}{megabytes:>8}{row.first_call:>10.2f} s",
         flush=True,
     )
@@ -159,6 +184,11 @@ def our_rows(scene: SceneData, resolution: int, options: Options) -> list[Row]:
 
             name = "ray" if device == "cpu" else "ray, CUDA"
             rows += [our_row(name, rays, scene, resolution, filtering, batch, 1, options) for batch in batches]
+    if not rows:
+        raise UserError(
+            f"batches is {options.batches} and threads {options.threads}: a view is drawn by one thread, so a batch "
+            "has as many views as there are threads, or more"
+        )
     return rows
 
 
@@ -372,7 +402,7 @@ def surface(box: Box, cell: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def pattern(number: int, size: int = 256) -> np.ndarray:
-    """(size, size, 4) uint8 that repeats: grain of several sizes, with joints of bricks or boards on every other one."""
+    """(size, size, 4) uint8 that repeats: grain of several sizes, with joints of bricks or boards on every other."""
     rng = np.random.default_rng(number)
     grain = np.zeros((size, size))
     for coarseness in (4, 16, 64):

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -40,26 +41,35 @@ class Options:
         for name in ("triangles", "rounds"):
             if getattr(self, name) < 2:
                 raise UserError(f"{name} is {getattr(self, name)} and must be at least 2; leave it out for the default")
+        if self.seed < 0:
+            raise UserError(f"seed is {self.seed}; expected 0 or more")
 
 
 def main(arguments: Sequence[str]) -> int:
     """Prints the table; 1 where trimesh finds another number of triangles or another place."""
-    options = load(Options, None, arguments, prog="vlkit bench scenes")
+    try:
+        return int(not table(load(Options, None, arguments, prog="vlkit bench scenes")))
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def table(options: Options) -> bool:
+    """A line for each format; whether trimesh reads the same meshes."""
     scene = floor(options.triangles, options.seed)
     trimesh = peer()
-    print(
-        f"{len(scene.faces)} triangles, {len(scene.vertices)} vertices; median of {options.rounds} (fastest to slowest)\n"
-    )
+    print(f"{len(scene.faces)} triangles, {len(scene.vertices)} vertices; ", end="")
+    print(f"median of {options.rounds} (fastest to slowest)\n")
     print(f"{'file':<14}{'megabytes':>9}  {'parsed':<24}{'cached':<24}{'trimesh (peer)':<24}")
     failed = False
     with tempfile.TemporaryDirectory() as folder:
         for path in written(scene, Path(folder)):
             sides: list[Callable[[], object]] = [
-                lambda path=path: load_scene(path, cache=False),
-                lambda path=path: load_scene(path, cache=Path(folder) / "cache"),
+                partial(load_scene, path, cache=False),
+                partial(load_scene, path, cache=Path(folder) / "cache"),
             ]
             if trimesh:
-                sides.append(lambda path=path: trimesh(path))
+                sides.append(partial(trimesh, path))
                 failed |= not agree(load_scene(path, cache=False), trimesh(path))
             seconds: list[list[float]] = [[] for _ in sides]
             load_scene(path, cache=Path(folder) / "cache")
@@ -72,7 +82,7 @@ def main(arguments: Sequence[str]) -> int:
             print(f"{path.name:<14}{path.stat().st_size / 1e6:>9.1f}  {row}{'' if trimesh else 'not installed'}")
     if failed:
         print("\ntrimesh reads another mesh from one of these files")
-    return int(failed)
+    return not failed
 
 
 def floor(triangles: int, seed: int) -> SceneData:

@@ -24,6 +24,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
+from vlkit.envs.devices import present
 from vlkit.envs.features import VIEWS, Features, nearest_view, open_features
 from vlkit.envs.graph_tables import ELEVATIONS, HEADINGS, TURN, GraphTables, graph_tables, wrapped
 from vlkit.envs.measures import SUCCESS_M, UNITS, scores_of
@@ -139,7 +140,7 @@ class World:
 
     def to(self, device: torch.device | str) -> "World":
         """The same world on this device; UserError where there is no such device."""
-        device = _there(device)
+        device = present(device)
         return replace(self, tables=self.tables.to(device), episodes=self.episodes.to(device))
 
 
@@ -157,7 +158,7 @@ def read_world(
 
     Raises UserError for a missing file, scan, viewpoint or device.
     """
-    device = _there(device)
+    device = present(device)
     file = annotations_file(annotations, split)
     episodes = read_episodes(file)
     scans = read_scans(connectivity, (episode.scan for episode in episodes))
@@ -173,25 +174,6 @@ def read_world(
     if world.features is not None:
         world.feature_rows  # noqa: B018 - names the panoramas that are missing, before anything runs
     return world
-
-
-def _there(device: torch.device | str) -> torch.device:
-    """The device, if it is there."""
-    try:
-        found = torch.device(device)
-    except RuntimeError as error:
-        raise UserError(f"device is {device!r}; known are cpu, cuda and cuda:0 to cuda:N") from error
-    if found.type == "cuda":
-        count = torch.cuda.device_count()
-        if (found.index or 0) < count:
-            return torch.device("cuda", torch.cuda.current_device() if found.index is None else found.index)
-        raise UserError(
-            f"device {device} was asked for, but torch finds {count} CUDA devices here; use device='cpu', or run "
-            "`vlkit doctor` to see what is missing"
-        )
-    if found.type != "cpu":  # Apple's mps lacks the float64 that distances are compared in
-        raise UserError(f"device is {str(device)!r}, on which this environment cannot run; use cpu or cuda")
-    return found
 
 
 class R2RVectorEnv(VectorEnv[Observation, Tensor, Tensor]):

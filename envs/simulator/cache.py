@@ -1,7 +1,7 @@
 """Loaded scenes kept on disk: a scene is parsed once for the same files, reader and arguments.
 
-An entry's name holds the hash of the main file, the arguments and the reader's version, then that of every file that was
-read. Before an entry is used all of them are read and hashed again, so that a changed texture is noticed; a damaged
+An entry's name holds the hash of the main file, the arguments and the reader's version, then that of every file that
+was read. Before an entry is used all of them are read and hashed again, so that a changed texture is noticed; a damaged
 entry counts as none.
 """
 
@@ -21,7 +21,7 @@ from vlkit.envs.simulator.scene import Room, SceneData, SceneObject, Texture
 from vlkit.errors import UserError
 from vlkit.files import write_atomic
 
-READER_VERSION = 2  # raise it when a reader makes something else of the same file: older entries are then left alone
+READER_VERSION = 3  # raise it when a reader makes something else of the same file: older entries are then left alone
 LARGEST_CACHE = 32 * 2**30  # bytes; beyond it the entries that were not used for longest are removed
 ARRAYS = (
     "vertices",

@@ -40,8 +40,15 @@ class Camera:
 
     def __post_init__(self) -> None:
         for name in ("height", "width"):
-            if not 1 <= getattr(self, name) <= 4096:
-                raise UserError(f"a camera's {name} is {getattr(self, name)} pixels; expected 1 to 4096")
+            pixels = getattr(self, name)
+            if not isinstance(pixels, int) or not 1 <= pixels <= 4096:
+                raise UserError(f"a camera's {name} is {pixels!r} pixels; expected a whole number from 1 to 4096")
+        object.__setattr__(self, "offset", tuple(self.offset))  # a list may be given, but cannot be told apart by hash
+        numbers = (*self.offset, self.pan_deg, self.tilt_deg, self.hfov_deg, self.near_m, self.far_m)
+        if len(self.offset) != 3 or not all(isinstance(each, int | float) and math.isfinite(each) for each in numbers):
+            raise UserError(
+                f"{self} has an offset that is no (x, y, z), or a number that is not finite; give metres, degrees"
+            )
         if not 1 <= self.hfov_deg <= 170:
             raise UserError(f"a camera's hfov_deg is {self.hfov_deg}; expected 1 to 170 degrees")
         if not 0 < self.near_m < self.far_m:

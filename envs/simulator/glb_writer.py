@@ -1,8 +1,10 @@
 """A scene as one GLB file: for habitat-sim, Blender or a viewer, and read back face by face as it was."""
 
+import itertools
 import json
 import struct
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import numpy as np
 from vlkit.envs.simulator.assemble import chosen
 from vlkit.envs.simulator.pictures import encoded
 from vlkit.envs.simulator.scene import Filter, Mips, SceneData, Texture, Wrap
-from vlkit.envs.simulator.vlkit_extras import extras_of
+from vlkit.envs.simulator.vlkit_extras import LARGEST_ID, extras_of
 from vlkit.errors import UserError
 from vlkit.files import write_atomic
 
@@ -34,17 +36,23 @@ FLOAT, BYTE, INTEGER = 5126, 5121, 5125
 def save_glb(scene: SceneData, path: str | Path, *, stage_config: bool = False) -> None:
     """Writes the scene to `path`: unlit materials, textures as PNG, a node for each object, all else as `extras`.
 
-    `load_scene` reads it back with every field equal, but for vertices and textures that no face uses. With
-    `stage_config`, NAME.stage_config.json is written beside it, without which habitat-sim takes a GLB's z axis as up.
-    Raises UserError where it cannot be written.
+    `load_scene` reads it back with the same names, objects, rooms, categories and textures, and each face in its place
+    with the same numbers, but for what is of no use: vertices and textures that no face uses, texture coordinates of
+    faces without a texture (then 0), and `warnings`. Colours are brought into [0, 1], and no categories are written as
+    the one of what nobody labelled. What it mends in any file it mends here too: it leaves out faces without an area
+    and halves textures that are too large.
+
+    With `stage_config`, NAME.stage_config.json is written beside it, without which habitat-sim takes a GLB's z axis as
+    up. Raises UserError, before anything is written, where a part of the scene is out of range or not finite.
     """
     path = Path(path)
     if path.suffix.lower() != ".glb":
         raise UserError(f"cannot write {path}: the name of a GLB file ends in .glb")
-    if not len(scene.faces):
-        raise UserError(f"cannot write {path}: the scene {scene.name!r} has no faces")
-    if not np.isfinite(scene.vertices).all():
-        raise UserError(f"cannot write {path}: the scene {scene.name!r} has vertices that are not finite")
+    wrong = _fault(scene)
+    if wrong:
+        raise UserError(f"cannot write {path}: the scene {scene.name!r} {wrong}")
+    colour = scene.colour.clip(0, 1).astype(np.float32)
+    scene = replace(scene, colour=colour, categories=scene.categories or ("unlabelled",))
     content = _glb(chosen(scene, np.ones(len(scene.faces), bool)))
     if len(content) > LARGEST_FILE:
         raise UserError(f"cannot write {path}: {len(content)} bytes are over a GLB's limit of {LARGEST_FILE}")
@@ -54,6 +62,57 @@ def save_glb(scene: SceneData, path: str | Path, *, stage_config: bool = False) 
         config = {"render_asset": path.name, "up": [0, 1, 0], "front": [0, 0, -1], "shader_type": "flat"}
         with write_atomic(path.with_suffix(".stage_config.json")) as temporary:
             temporary.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+
+
+def _fault(scene: SceneData) -> str:
+    """What keeps a scene from being written, or nothing."""
+    faces, vertices = len(scene.faces), len(scene.vertices)
+    if not faces:
+        return "has no faces"
+    shapes = {"vertices": (vertices, 3), "faces": (faces, 3), "uv": (faces, 3, 2), "colour": (faces, 4)}
+    shapes |= {"vertex_colour": (vertices, 4), "texture": (faces,), "double_sided": (faces,)}
+    for name, shape in (shapes | {"instance": (faces,), "semantic": (faces,)}).items():
+        found = getattr(scene, name).shape
+        if found != shape:
+            return f"contradicts itself: {name} is of shape {found}; expected {shape}"
+    for name, low, high in (
+        ("faces", 0, vertices - 1),
+        ("texture", -1, len(scene.textures) - 1),
+        ("instance", 0, LARGEST_ID),
+        ("semantic", 0, max(len(scene.categories), 1) - 1),
+    ):
+        for value in (int(getattr(scene, name).min()), int(getattr(scene, name).max())):
+            if not low <= value <= high:
+                return f"contradicts itself: {name} has {value}; expected {low} to {high}"
+    uv = scene.uv[scene.texture >= 0]
+    for values, what in ((scene.vertices, "vertices"), (scene.colour, "colours"), (uv, "texture coordinates")):
+        if not np.isfinite(values).all():
+            return f"has {what} that are not finite; repair it"
+    for i, texture in enumerate(scene.textures):
+        image = texture.image
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 4 or not image.size:
+            found = f"{image.dtype} of shape {image.shape}"
+            return f"contradicts itself: texture {i} is {found}; expected uint8 of (height, width, 4)"
+    return _named_fault(scene)
+
+
+def _named_fault(scene: SceneData) -> str:
+    """The same of what its objects and rooms say."""
+    for kind, ids in (("objects", [each.id for each in scene.objects]), ("rooms", [room.id for room in scene.rooms])):
+        twice = [number for number, count in Counter(ids).items() if count > 1]
+        if twice:
+            return f"has two {kind} with the id {twice[0]}; give each its own"
+    numbers = [(f"object {each.name!r}", "id", each.id, 0) for each in scene.objects]
+    numbers += [(f"object {each.name!r}", "room", each.room, 0) for each in scene.objects if each.room is not None]
+    numbers += [(f"room {room.name!r}", "id", room.id, 0) for room in scene.rooms]
+    numbers += [(f"room {room.name!r}", "level", room.level, -LARGEST_ID) for room in scene.rooms]
+    for what, field, value, low in numbers:
+        if not low <= value <= LARGEST_ID:
+            return f"cannot be read again: the {what} has the {field} {value}; expected {low} to {LARGEST_ID}"
+    for room in scene.rooms:
+        if not np.isfinite([room.low_m, room.high_m, *itertools.chain.from_iterable(room.outline)]).all():
+            return f"cannot be read again: the room {room.name!r} has an outline or heights that are not finite"
+    return ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,22 +1,19 @@
 """Ground, distances, snaps, moves and rollouts beside those that habitat-sim measured in the same scene.
 
-The folder is that of `golden.py`; the ground is computed from its mesh, under `habitat_compatible` and with the settings
-that golden.json names. Without a bound, for comparison: areas, flags, borders, our own expert, how much longer habitat's ways are than the shortest ones over
-the same ground, and the ground with its true heights.
+The folder is that of `golden.py`; the ground is computed from its mesh, under `habitat_compatible` and with the
+settings that golden.json names. Without a bound, for comparison: areas, flags, borders, our own expert, how much longer
+habitat's ways are than the shortest ones over the same ground, and the ground with its true heights.
 """
 
-import json
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from vlkit.envs.simulator.golden import Figure
-from vlkit.envs.simulator.load import load_scene
+from vlkit.envs.simulator.golden import Figure, Golden, golden_scene
+from vlkit.envs.simulator.json_fields import Fields
 from vlkit.envs.simulator.navgrid import NavGrid, NavSettings, nav_grid
-from vlkit.errors import UserError
 
 MEDIAN, PERCENTILE_95, CONNECTED = 0.5, 2.5, 2.0  # %, of geodesic distances
 SNAP_M, SNAP_SHARE = 0.05, 95.0
@@ -31,16 +28,12 @@ FORWARD_M, TURN_DEG = 0.25, 15.0
 def navigation_figures(folder: Path) -> list[Figure]:
     """How far the ground of one golden scene, and what happens on it, is from habitat-sim's.
 
-    Raises UserError where the folder lacks a file, or habitat's settings are none of ours.
+    Raises UserError where a file or a part of one is missing or damaged, or habitat's settings are none of ours.
     """
-    for name in ("scene.glb", "golden.json", "golden.npz"):
-        if not (folder / name).is_file():
-            raise UserError(f"{folder} has no {name}; a golden folder holds scene.glb, golden.json and golden.npz")
-    told = json.loads((folder / "golden.json").read_text(encoding="utf-8"))
-    scene = load_scene(folder / "scene.glb", habitat_compatible=True, cache=False)
-    narrow, wide = (nav_grid(scene, _settings(told[key]), cache=False) for key in ("navmesh_r01", "navmesh_r02"))
-    with np.load(folder / "golden.npz") as arrays:
-        golden = {name: arrays[name] for name in arrays.files if not name.startswith(("rgb", "depth"))}
+    golden = Golden(folder)
+    settings = [_settings(golden.told.fields(name)) for name in ("navmesh_r01", "navmesh_r02")]
+    scene = golden_scene(folder)
+    narrow, wide = (nav_grid(scene, each, cache=False) for each in settings)
     figures = [
         *_ground(narrow, golden, "", "island_area"),
         *_geodesics(narrow, golden, "geo", ""),
@@ -58,17 +51,18 @@ def navigation_figures(folder: Path) -> list[Figure]:
     return figures
 
 
-def _settings(told: dict[str, Any]) -> NavSettings:
+def _settings(navmesh: Fields) -> NavSettings:
     """habitat's settings, written out as single precision, in our names."""
-    values = {name: round(float(told["settings"][name]), 6) for name in SETTINGS + OUTLINES if name in told["settings"]}
-    return NavSettings(**values, habitat_compatible=True)
+    told = navmesh.fields("settings")
+    named = [*SETTINGS, *(name for name in OUTLINES if name in told)]
+    return NavSettings(**{name: round(told.number(name), 6) for name in named}, habitat_compatible=True)
 
 
 def _unbounded(figures: list[Figure]) -> list[Figure]:
     return [Figure(each.name, each.value, math.inf, "at most") for each in figures]
 
 
-def _ground(grid: NavGrid, golden: dict[str, np.ndarray], label: str, key: str) -> list[Figure]:
+def _ground(grid: NavGrid, golden: Golden, label: str, key: str) -> list[Figure]:
     area, islands = float(golden[key].sum()), len(golden[key])
     return [
         Figure(f"walkable area, % off{label}", 100 * abs(grid.area_m2 - area) / area, math.inf, "at most"),
@@ -76,7 +70,7 @@ def _ground(grid: NavGrid, golden: dict[str, np.ndarray], label: str, key: str) 
     ]
 
 
-def _geodesics(grid: NavGrid, golden: dict[str, np.ndarray], key: str, label: str) -> list[Figure]:
+def _geodesics(grid: NavGrid, golden: Golden, key: str, label: str) -> list[Figure]:
     ours = np.asarray(grid.geodesic(golden[f"{key}_start"], golden[f"{key}_end"]), dtype=np.float64)
     theirs = golden[f"{key}_dist"].astype(np.float64)
     joined = np.isfinite(ours) & np.isfinite(theirs)
@@ -93,7 +87,7 @@ def _geodesics(grid: NavGrid, golden: dict[str, np.ndarray], key: str, label: st
     ]
 
 
-def _shortest(grid: NavGrid, golden: dict[str, np.ndarray]) -> list[Figure]:
+def _shortest(grid: NavGrid, golden: Golden) -> list[Figure]:
     """Over the same ground, from the distance fields that environments ask in every step."""
     world = grid.world
     ours = np.asarray(world.distance(None, golden["geo_start"], world.goals(None, golden["geo_end"])))
@@ -110,7 +104,7 @@ def _shortest(grid: NavGrid, golden: dict[str, np.ndarray]) -> list[Figure]:
     ]
 
 
-def _snaps(grid: NavGrid, golden: dict[str, np.ndarray]) -> list[Figure]:
+def _snaps(grid: NavGrid, golden: Golden) -> list[Figure]:
     ours, theirs = np.asarray(grid.snap(golden["snap_query"])), golden["snap_result"]
     nowhere = np.isnan(ours).any(axis=1) & np.isnan(theirs).any(axis=1)
     near = np.nan_to_num(np.linalg.norm(ours - theirs, axis=1), nan=np.inf) <= SNAP_M
@@ -123,7 +117,7 @@ def _snaps(grid: NavGrid, golden: dict[str, np.ndarray]) -> list[Figure]:
     ]
 
 
-def _moves(grid: NavGrid, golden: dict[str, np.ndarray], key: str, label: str, *, sliding: bool) -> list[Figure]:
+def _moves(grid: NavGrid, golden: Golden, key: str, label: str, *, sliding: bool) -> list[Figure]:
     end, collided = grid.step(golden[f"{key}_start"], yaw=golden[f"{key}_yaw"], forward_m=FORWARD_M, sliding=sliding)
     near = np.linalg.norm(np.asarray(end) - golden[f"{key}_end"], axis=1) <= MOVE_M
     flags = np.asarray(collided) == golden[f"{key}_collided"]
@@ -133,7 +127,7 @@ def _moves(grid: NavGrid, golden: dict[str, np.ndarray], key: str, label: str, *
     ]
 
 
-def _rollouts(grid: NavGrid, golden: dict[str, np.ndarray]) -> list[Figure]:
+def _rollouts(grid: NavGrid, golden: Golden) -> list[Figure]:
     """habitat's actions from habitat's starts; then our expert's own way to the same goals."""
     position, yaw = (
         torch.from_numpy(golden["roll_start"]),

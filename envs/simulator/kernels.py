@@ -7,6 +7,7 @@ machine has no CUDA driver, which is no news to whoever runs on a CPU.
 import contextlib
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,8 +19,14 @@ from torch import Tensor
 @contextlib.contextmanager
 def _silent_stderr() -> Iterator[None]:
     """For what native code writes, past Python's own stream."""
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    if sys.stderr is not None:
+        sys.stderr.flush()
+    try:
+        kept = os.dup(2)
+    except OSError:  # closed, as daemons do
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
         yield
@@ -33,8 +40,13 @@ __all__ = ["launch", "lent", "wp"]
 
 wp.config.log_level = wp.LOG_ERROR
 wp.config.enable_backward = False
-with _silent_stderr():
-    wp.init()
+try:
+    with _silent_stderr():
+        wp.init()
+except OSError:  # no folder of the user's can be written: kernels are then compiled anew by every process
+    wp.config.kernel_cache_dir = tempfile.mkdtemp(prefix="vlkit-kernels-")
+    with _silent_stderr():
+        wp.init()
 
 
 def lent(tensor: Tensor, dtype: Any = None) -> Any:

@@ -6,11 +6,11 @@ cluster number times sixteen plus its place in the cluster.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
-from vlkit.envs.simulator.scene import SceneData, Texture, Wrap
+from vlkit.envs.simulator.scene import Filter, Mips, SceneData, Texture, Wrap
 from vlkit.errors import UserError
 
 LANES = 16  # faces in a cluster, clusters in a block of boxes: what one instruction of AVX-512 takes at once
@@ -49,9 +49,11 @@ class Layout:
 
 
 def lay_out(scenes: Sequence[SceneData]) -> Layout:
-    """All of them in one. Raises UserError where textures are too large to be numbered."""
+    """All of them in one. Raises UserError where a scene contradicts itself or textures are too large to be numbered."""
     if not scenes:
         raise UserError("an engine was given no scene; give it at least one")
+    for scene in scenes:
+        _check(scene)
     pool = _TexturePool()
     parts = [_scene_part(scene, pool) for scene in scenes]
     clusters = np.array([part["corners"].shape[0] for part in parts], np.int32)
@@ -66,6 +68,43 @@ def lay_out(scenes: Sequence[SceneData]) -> Layout:
         **joined,
         **pool.arrays(),
     )
+
+
+def _check(scene: SceneData) -> None:
+    """Scenes made by hand, too, have every array as long as it should be and no number that points nowhere."""
+    name = scene.name or "a scene"
+    of_faces = ("uv", "texture", "colour", "double_sided", "instance", "semantic")
+    counted = [(each, "face", len(scene.faces)) for each in of_faces]
+    for field, owner, count in (*counted, ("vertex_colour", "vertex", len(scene.vertices))):
+        if len(getattr(scene, field)) != count:
+            rows = len(getattr(scene, field))
+            raise UserError(f"{name}: {field} has {rows} rows; expected {count}, one for each {owner}")
+    for field, lowest, count in (
+        ("faces", 0, len(scene.vertices)),
+        ("texture", -1, len(scene.textures)),
+        ("semantic", 0, len(scene.categories)),
+    ):
+        numbers = getattr(scene, field)
+        for number in (numbers.min(), numbers.max()) if numbers.size else ():
+            if not lowest <= number < count:
+                raise UserError(f"{name}: {field} has {number}; expected {lowest} to {count - 1}")
+    for texture in scene.textures:
+        _check_texture(name, texture)
+
+
+def _check_texture(name: str, texture: Texture) -> None:
+    image = texture.image
+    if image.ndim != 3 or image.shape[2] != 4 or image.dtype != np.uint8:
+        raise UserError(f"{name}: a texture's image is {image.shape} {image.dtype}; expected (height, width, 4) uint8")
+    for wrap in texture.wrap:
+        if wrap not in WRAPS:
+            raise UserError(f"{name}: a texture's wrap is {wrap!r}; expected one of {', '.join(WRAPS)}")
+    large, small, mips = texture.filters
+    if not {large, small} <= set(get_args(Filter)) or mips not in get_args(Mips):
+        raise UserError(
+            f"{name}: a texture's filters are {texture.filters}; expected two of {', '.join(get_args(Filter))} and one of "
+            f"{', '.join(get_args(Mips))}"
+        )
 
 
 def _scene_part(scene: SceneData, pool: "_TexturePool") -> dict[str, np.ndarray]:

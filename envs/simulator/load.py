@@ -41,14 +41,15 @@ def load_scene(
 ) -> SceneData:
     """The scene of a mesh (.glb, .gltf, .ply, .obj) or of habitat's JSON (stage, object, scene instance, dataset).
 
-    `scene` names one of a dataset's. `up` and `front` are the file's axes; without them, those of NAME.stage_config.json
-    beside the mesh count, then z up for scans with Matterport3D's, HM3D's or Replica's label files beside them, then y
-    up and -z to the front. `scale` multiplies all lengths, 0.01 for a file in centimetres.
+    `scene` names one of a dataset's. `up` and `front` are the file's axes; without them, those of
+    NAME.stage_config.json beside the mesh count, then z up for scans with Matterport3D's, HM3D's or Replica's label
+    files beside them, then y up and -z to the front. `scale` multiplies all lengths, 0.01 for a file in centimetres.
 
     `habitat_compatible` draws as habitat-sim does where that is an artefact: a mesh without a material black, no back
     faces though a material asks for them, a bare GLB with z up. `semantics` puts the labels that lie beside a scan on
     its faces. `missing_textures` draws faces whose picture is not there in their colour alone, with a warning.
-    `texel_budget` bounds the texels of all textures together; the largest are halved until they fit.
+    `texel_budget` bounds the texels of all textures together; the largest are halved until they fit, and so is one with
+    a side that is longer than can be drawn.
 
     `cache` is the folder in which loaded scenes are kept, the user's own by default; False keeps none. Triangles
     without an area are left out; this, and all else that was noticed, is told in the scene's `warnings`.

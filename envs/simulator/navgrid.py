@@ -14,7 +14,7 @@ import math
 import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -114,6 +114,9 @@ class NavGrid:
         self.largest_island = max(self.islands, key=lambda island: island.area_m2).number
         self._world: NavWorld | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_world": None}  # which has threads, and is made again where it is needed
+
     @property
     def area_m2(self) -> float:
         """Of all islands, slopes as they lie."""
@@ -149,6 +152,8 @@ class NavGrid:
         """(count, 3) float32, evenly spread over the ground or one of its islands."""
         if (seed is None) == (generator is None):
             raise ValueError("random_points takes either a seed or a generator")
+        if count < 0:
+            raise ValueError(f"random_points was asked for {count} points; expected 0 or more")
         if generator is None:
             generator = torch.Generator().manual_seed(int(seed))  # type: ignore[arg-type]
         weights = self._triangle_area

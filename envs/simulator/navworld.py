@@ -2,7 +2,8 @@
 
 Every question takes the scene of each point, (points,) integers, or None where there is one scene. Points may be
 tensors or arrays; the answer is of the same kind. On the CPU a call is cut into ranges for a few threads, whose number
-changes no digit of an answer.
+changes no digit of an answer. Threads of the caller may share a NavWorld, and a process that is forked may go on with
+its parent's, but on CUDA.
 """
 
 import os
@@ -10,16 +11,19 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from vlkit.envs.devices import present
 from vlkit.envs.simulator.corridors import Search, corridor_kernel
 from vlkit.envs.simulator.follow import follow_kernel
+from vlkit.envs.simulator.forks import PerProcess
 from vlkit.envs.simulator.geodesics import distance_kernel, field_kernel, path_kernel, pooled_sights
-from vlkit.envs.simulator.kernels import lent, wp
+from vlkit.envs.simulator.kernels import launch, lent, wp
 from vlkit.envs.simulator.moves import pooled, snap_kernel, step_kernel, wall_kernel
 from vlkit.errors import UserError
 
@@ -30,7 +34,7 @@ Points = Any  # a Tensor or a numpy array; what is asked in one is answered in i
 FEWEST_PER_THREAD = 256  # a range this small costs less than starting a thread for it
 GOALS = 4096  # distance fields that are kept
 SEARCH_ROOM = 1 << 18  # polygons, of all searches of one launch together
-_STARTING = threading.Lock()  # so that no two threads compile or load one kernel at the same time
+_STARTING = PerProcess(threading.Lock)  # so that no two threads compile or load one kernel at the same time
 
 
 class NavWorld:
@@ -49,10 +53,10 @@ class NavWorld:
         if threads is not None and threads < 1:
             raise UserError(f"threads is {threads}; expected 1 or more, or None for one a core")
         self.grids = tuple(grids)
-        self.device = torch.device(device)
+        self.device = present(device)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self.threads = 1 if self.device.type == "cuda" else threads or cores
-        self._pool = ThreadPoolExecutor(self.threads) if self.threads > 1 else None
+        self._pool = PerProcess(partial(ThreadPoolExecutor, self.threads))
         name = str(self.device)
         self._ground, first_polygon = pooled([grid.ground for grid in grids], name)
         self._sights, first_corner = pooled_sights([grid.sight for grid in grids], name)
@@ -66,9 +70,12 @@ class NavWorld:
         self._most_corners = max(int(np.diff(first_corner).max()), 1)
         self.most_goals = most_goals
         self._slots: OrderedDict[bytes, int] = OrderedDict()
-        self._filling = threading.Lock()
+        self._filling = PerProcess(threading.Lock)
         self._started: set[str] = set()  # kernels that have run here
         self._make_room(16)
+
+    def __getstate__(self) -> NoReturn:
+        raise TypeError("a NavWorld has threads and a device's arrays; pickle its grids and make one of them again")
 
     # Where points stand
 
@@ -91,6 +98,8 @@ class NavWorld:
         self, scene: Points | None, points: Points, *, max_distance: float = 2.0
     ) -> Points:
         """(points,) metres in plan to the border that can be reached; `max_distance` where none is nearer."""
+        if not max_distance > 0:
+            raise ValueError(f"max_distance is {max_distance}; expected metres above 0")
         at = self._points(points)
         metres = torch.empty(len(at), device=self.device)
         inputs = [self._scenes(scene, len(at)), float(max_distance), lent(at, wp.vec3), lent(metres)]
@@ -129,7 +138,7 @@ class NavWorld:
         if displacement is not None:
             wanted = self._points(displacement)
         else:
-            turned = self._floats(yaw)
+            turned = self._yaws(yaw, len(at))
             wanted = torch.stack([-turned.sin(), torch.zeros_like(turned), -turned.cos()], dim=1) * forward_m
         if len(wanted) != len(at):
             raise ValueError(f"{len(at)} positions and {len(wanted)} moves; expected one for each")
@@ -162,7 +171,7 @@ class NavWorld:
                 f"{len(distinct)} different goals at once, and this NavWorld keeps {self.most_goals} distance fields; "
                 "make it with a larger most_goals, or ask in parts"
             )
-        with self._filling:
+        with self._filling():
             numbers = self._numbers([key.tobytes() for key in distinct], scenes, at, first)
         return torch.from_numpy(numbers[inverse.ravel()]).to(self.device)
 
@@ -191,11 +200,15 @@ class NavWorld:
         return numbers
 
     def distance(self, scene: Points | None, points: Points, goals: Tensor) -> Points:
-        """(points,) metres from each point to the goal that `goals` numbers; infinite where no way leads."""
+        """(points,) metres from each point to the goal that `goals` numbers; infinite where no way leads.
+
+        Raises ValueError for a number that `goals` has not handed out, or that stands for a goal in another scene.
+        """
         at = self._points(points)
-        slots = self._slots_of(goals, len(at))
+        here = self._scene_tensor(scene, len(at))
+        slots = self._slots_of(goals, here)
         metres = torch.empty(len(at), device=self.device)
-        inputs = [self._scenes(scene, len(at)), lent(at, wp.vec3), lent(slots), *self._fields(), lent(metres)]
+        inputs = [lent(here), lent(at, wp.vec3), lent(slots), *self._fields(), lent(metres)]
         self._launch(distance_kernel, len(at), [self._ground, self._sights], inputs)
         return self._like(points, metres)
 
@@ -204,22 +217,22 @@ class NavWorld:
 
         The shortest; under `habitat_compatible` the one that habitat-sim finds, which is some per cent longer at times.
         """
-        here = self._scene_tensor(scene, len(start))
+        a, b = self._ends(start, end)
+        here = self._scene_tensor(scene, len(a))
         as_habitat = self._compatible[here.long()]
+        own = ~as_habitat
         metres = torch.empty(len(here), device=self.device)
-        if not as_habitat.all():
-            own, a, b = ~as_habitat, self._points(start), self._points(end)
+        if own.any():
             metres[own] = self.distance(here[own], a[own], self.goals(here[own], b[own]))
         if as_habitat.any():
-            a, b = self._points(start)[as_habitat], self._points(end)[as_habitat]
-            metres[as_habitat] = self._corridors(here[as_habitat], a, b, most=0)[0]
+            metres[as_habitat] = self._corridors(here[as_habitat], a[as_habitat], b[as_habitat], most=0)[0]
         return self._like(start, metres)
 
     def path(self, scene: Points | None, start: Points, end: Points) -> list[Points]:
         """For each start and end the points at which that way turns, (corners, 3), both included; none for no way."""
-        here = self._scene_tensor(scene, len(start))
+        a, b = self._ends(start, end)
+        here = self._scene_tensor(scene, len(a))
         as_habitat = self._compatible[here.long()]
-        a, b = self._points(start), self._points(end)
         paths: list[Points] = [None] * len(here)
         for chosen, ways in ((~as_habitat, self._ways), (as_habitat, self._habitat_ways)):
             numbers = chosen.nonzero()[:, 0]
@@ -293,15 +306,18 @@ class NavWorld:
     ) -> Points:
         """(points,) int64, what an expert on the shortest way does: 0 stop, 1 forward, 2 turn left, 3 turn right.
 
-        It stops within `goal_radius` of the goal, and where no way leads to it.
+        It stops within `goal_radius` of the goal, and where no way leads to it. Raises ValueError as `distance` does.
         """
         at = self._points(position)
-        turned = self._floats(yaw)
-        slots = self._slots_of(goals, len(at))
+        turned = self._yaws(yaw, len(at))
+        if not 0 < turn_deg <= 180:
+            raise ValueError(f"turn_deg is {turn_deg}; expected degrees above 0 and at most 180")
+        here = self._scene_tensor(scene, len(at))
+        slots = self._slots_of(goals, here)
         actions = torch.empty(len(at), dtype=torch.int32, device=self.device)
         radians = float(np.radians(turn_deg))
         numbers = [float(goal_radius), float(forward_m), radians, int(sliding)]
-        inputs = [self._scenes(scene, len(at)), lent(at, wp.vec3), lent(turned), lent(slots), *self._fields()]
+        inputs = [lent(here), lent(at, wp.vec3), lent(turned), lent(slots), *self._fields()]
         inputs += [lent(self._towards), *numbers, lent(actions)]
         self._launch(follow_kernel, len(at), [self._ground, self._sights], inputs)
         return self._like(position, actions.long())
@@ -323,10 +339,12 @@ class NavWorld:
             setattr(self, name, made)
 
         self._goal: Tensor
+        self._goal_scene: Tensor
         self._goal_polygon: Tensor
         self._distance: Tensor
         self._towards: Tensor
         grown("_goal", (3,), torch.float32)
+        grown("_goal_scene", (), torch.int32)
         grown("_goal_polygon", (), torch.int32)
         grown("_distance", (self._most_corners,), torch.float32)
         grown("_towards", (self._most_corners,), torch.int32)
@@ -335,6 +353,7 @@ class NavWorld:
         many = len(goals)
         here = scene.to(self.device, torch.int32)
         goals, slots = goals.contiguous(), slots.to(self.device, torch.int32)
+        self._goal_scene[slots.long()] = here
         settled = torch.empty(many, self._most_corners, dtype=torch.int32, device=self.device)
         inputs = [lent(here), lent(goals, wp.vec3), lent(slots), *self._fields(), lent(self._towards), lent(settled)]
         self._launch(field_kernel, many, [self._ground, self._sights], inputs, fewest=1)
@@ -347,29 +366,55 @@ class NavWorld:
             raise ValueError(f"points of shape {tuple(tensor.shape)}; expected (points, 3)")
         return tensor
 
-    def _floats(self, values: Points) -> Tensor:
-        return torch.as_tensor(values).to(self.device, torch.float32).contiguous()
+    def _ends(self, start: Points, end: Points) -> tuple[Tensor, Tensor]:
+        a, b = self._points(start), self._points(end)
+        if len(a) != len(b):
+            raise ValueError(f"{len(a)} starts and {len(b)} ends; expected one for each")
+        return a, b
+
+    def _yaws(self, yaw: Points, many: int) -> Tensor:
+        tensor = torch.as_tensor(yaw).to(self.device, torch.float32).contiguous()
+        if tensor.shape != (many,):
+            raise ValueError(f"yaws of shape {tuple(tensor.shape)} for {many} points; expected one for each")
+        return tensor
+
+    def _integers(self, values: Points, many: int, name: str) -> Tensor:
+        tensor = torch.as_tensor(values)
+        if tensor.shape != (many,):
+            raise ValueError(f"{name} of shape {tuple(tensor.shape)} for {many} points; expected one for each")
+        if many and (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool):
+            raise ValueError(f"{name} are {tensor.dtype}; expected integers")
+        return tensor.to(self.device)
 
     def _scene_tensor(self, scene: Points | None, many: int) -> Tensor:
         if scene is None:
             if len(self.grids) > 1:
                 raise ValueError(f"this NavWorld has {len(self.grids)} scenes; say which one each point is in")
             return torch.zeros(many, dtype=torch.int32, device=self.device)
-        tensor = torch.as_tensor(scene).to(self.device, torch.int32).contiguous()
-        if tensor.shape != (many,):
-            raise ValueError(f"scenes of shape {tuple(tensor.shape)} for {many} points; expected one for each")
+        tensor = self._integers(scene, many, "scenes")
         if many and self.device.type == "cpu" and not 0 <= int(tensor.min()) <= int(tensor.max()) < len(self.grids):
             raise ValueError(f"a scene is not among 0 to {len(self.grids) - 1}")
-        return tensor
+        return tensor.to(torch.int32).contiguous()
 
     def _scenes(self, scene: Points | None, many: int) -> Any:
         return lent(self._scene_tensor(scene, many))
 
-    def _slots_of(self, goals: Tensor, many: int) -> Tensor:
-        slots = goals.to(self.device, torch.int32).contiguous()
-        if slots.shape != (many,):
-            raise ValueError(f"goals of shape {tuple(slots.shape)} for {many} points; expected one for each")
-        return slots
+    def _slots_of(self, goals: Tensor, scene: Tensor) -> Tensor:
+        """The goals' numbers, which the kernels take for places in the distance fields, for points in these scenes."""
+        slots = self._integers(goals, len(scene), "goals")
+        known = len(self._slots)
+        unknown = (slots < 0) | (slots >= known)
+        strange = unknown | (self._goal_scene[torch.where(unknown, 0, slots).long()] != scene)
+        if bool(strange.any()):
+            first = int(strange.nonzero()[0])
+            slot = int(slots[first])
+            if not 0 <= slot < known:
+                raise ValueError(f"goal {slot} of point {first}; goals() has handed out {known} numbers, from 0 on")
+            raise ValueError(
+                f"goal {slot} of point {first} lies in scene {int(self._goal_scene[slot])} and the point in scene "
+                f"{int(scene[first])}; ask goals() for one in the point's scene"
+            )
+        return slots.to(torch.int32).contiguous()
 
     def _like(self, asked: Points, answer: Tensor) -> Points:
         return answer if isinstance(asked, Tensor) else answer.cpu().numpy()
@@ -380,24 +425,22 @@ class NavWorld:
         """Runs the kernel over all points, in ranges on a few threads where there are many."""
         if many == 0:
             return
-        device = str(self.device)
         if self.device.type == "cuda":
-            with wp.ScopedStream(wp.stream_from_torch(torch.cuda.current_stream(self.device))):
-                wp.launch(kernel, dim=many, inputs=[*pools, 0, *inputs], device=device)
+            launch(kernel, many, [*pools, 0, *inputs], self.device)
             return
         if kernel.key not in self._started:
-            with _STARTING:
-                wp.launch(kernel, dim=many, inputs=[*pools, 0, *inputs], device=device)
+            with _STARTING():
+                launch(kernel, many, [*pools, 0, *inputs], self.device)
                 self._started.add(kernel.key)
             return
         parts = min(self.threads, max(many // fewest, 1))
-        if parts == 1 or self._pool is None:
-            wp.launch(kernel, dim=many, inputs=[*pools, 0, *inputs], device=device)
+        if parts == 1:
+            launch(kernel, many, [*pools, 0, *inputs], self.device)
             return
         bounds = [many * part // parts for part in range(parts + 1)]
 
         def run(part: int) -> None:
             begin, end = bounds[part], bounds[part + 1]
-            wp.launch(kernel, dim=end - begin, inputs=[*pools, begin, *inputs], device=device)
+            launch(kernel, end - begin, [*pools, begin, *inputs], self.device)
 
-        list(self._pool.map(run, range(parts)))
+        list(self._pool().map(run, range(parts)))

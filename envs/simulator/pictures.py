@@ -1,4 +1,4 @@
-"""Texture files into texels, and a bound on how many there may be."""
+"""Texture files into texels, and bounds on how many there may be, in all and along a side."""
 
 import io
 import warnings
@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from vlkit.envs.simulator.layout import LARGEST_TEXTURE
 from vlkit.envs.simulator.scene import SMOOTH, Filters, Texture, Wrap
 from vlkit.errors import UserError
 
@@ -29,8 +30,9 @@ class Picture:
 
 
 def decoded(pictures: Sequence[Picture], budget: int) -> tuple[tuple[Texture, ...], tuple[str, ...]]:
-    """The textures, and what was noticed: where they have more texels than `budget`, the largest are halved.
+    """The textures, and what was noticed.
 
+    Those with a side that no engine draws are halved; then, where all have more texels than `budget`, the largest are.
     Raises UserError where a picture cannot be decoded.
     """
     levels, noticed = _levels([_size(picture) for picture in pictures], budget)
@@ -66,23 +68,38 @@ def missing_picture(name: str, path: Path) -> UserError:
 
 
 def _levels(sizes: list[tuple[int, int]], budget: int) -> tuple[list[int], tuple[str, ...]]:
-    levels = [0] * len(sizes)
-    texels = [width * height for width, height in sizes]
-    before = sum(texels)
+    levels = [_drawable(max(size)) for size in sizes]
+    told = []
+    if any(levels):
+        told.append(
+            f"{sum(level > 0 for level in levels)} of {len(sizes)} textures were halved: they have a side over "
+            f"{LARGEST_TEXTURE} pixels, the longest that can be drawn"
+        )
+    texels = [
+        max(1, width >> level) * max(1, height >> level) for (width, height), level in zip(sizes, levels, strict=True)
+    ]
+    before, drawable = sum(texels), list(levels)
     while sum(texels) > budget and max(texels) > 1:
         largest = max(texels)
         for i, (width, height) in enumerate(sizes):
             if texels[i] == largest:
                 levels[i] += 1
                 texels[i] = max(1, width >> levels[i]) * max(1, height >> levels[i])
-    if not any(levels):
-        return levels, ()
-    halved = sum(level > 0 for level in levels)
-    told = (
-        f"{halved} of {len(sizes)} textures were halved, some more than once: {before} texels are over the budget of "
-        f"{budget}, {sum(texels)} are left; raise texel_budget where there is memory for more (4 bytes a texel)"
-    )
-    return levels, (told,)
+    halved = sum(level > enough for level, enough in zip(levels, drawable, strict=True))
+    if halved:
+        told.append(
+            f"{halved} of {len(sizes)} textures were halved, some more than once: {before} texels are over the budget "
+            f"of {budget}, {sum(texels)} are left; raise texel_budget where there is memory for more (4 bytes a texel)"
+        )
+    return levels, tuple(told)
+
+
+def _drawable(side: int) -> int:
+    """How often a picture is halved until its longest side can be drawn."""
+    level = 0
+    while side >> level > LARGEST_TEXTURE:
+        level += 1
+    return level
 
 
 def _size(picture: Picture) -> tuple[int, int]:

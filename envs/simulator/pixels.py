@@ -129,6 +129,8 @@ def requested(
     _check("rotation", rotation, (views, 3, 3), torch.float32, device)
     addresses = {"scene": scene, "position": position, "rotation": rotation}
     for kind, picture in out.items():
+        if kind not in KINDS:
+            raise ValueError(f"{kind!r} is no picture that an engine draws; expected some of {', '.join(KINDS)}")
         dtype, channels = KINDS[kind]
         shape = (views, camera.height, camera.width) + ((channels,) if channels else ())
         _check(kind, picture, shape, dtype, device)

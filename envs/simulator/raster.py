@@ -9,14 +9,17 @@ clusters go through each step at once.
 # Warp reads the bodies and types of kernels its own way.
 
 import os
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, cast
+from functools import partial
+from typing import Any, NoReturn, cast
 
 import torch
 from torch import Tensor
 
 from vlkit.envs.simulator.camera import Camera, Filtering, Frames, Shading
+from vlkit.envs.simulator.forks import PerProcess
 from vlkit.envs.simulator.kernels import wp
 from vlkit.envs.simulator.layout import LANES, Layout, lay_out
 from vlkit.envs.simulator.pixels import (
@@ -521,6 +524,8 @@ class RasterEngine:
     cull_back_faces: whether the back of a face is never seen, or only where its material is not double-sided.
     habitat_compatible: as habitat's flat shading draws, which is trilinear and culls every back face.
     A view from a place that is not a number, or of a scene that is not there, is empty: black, depth 0, ids 0.
+    Threads of the caller may share an engine, and draw one after the other; a process that is forked may go on with its
+    parent's.
     """
 
     def __init__(
@@ -541,35 +546,34 @@ class RasterEngine:
         self.options = drawing_options(filtering, shading, cull_back_faces, habitat_compatible)
         self._scenes = on_device(self.layout, "cpu")
         self._workers: dict[tuple[int, int], list[_Worker]] = {}
-        self._pool: ThreadPoolExecutor | None = None
-        self._asked: tuple[object, ...] = ()
-        self._tensors: tuple[Tensor, ...] = ()
-        self._request = Request()
+        self._pool = PerProcess(partial(ThreadPoolExecutor, self.threads, thread_name_prefix="vlkit-raster"))
+        self._drawing = PerProcess(threading.Lock)  # held by whoever uses the workers
+
+    def __getstate__(self) -> NoReturn:
+        raise TypeError("an engine has threads and memory of its own; pickle its scenes and make one of them again")
 
     def render(self, camera: Camera, scene: Tensor, position: Tensor, rotation: Tensor, out: Frames) -> None:
         """Draws each view into row i of the tensors in `out`, as `camera.Engine` says."""
         views = len(scene)
         if views == 0 or not out:
             return
-        tensors = (scene, position, rotation, *out.values())
-        asked = (camera, views, *out, *map(id, tensors), *[tensor.data_ptr() for tensor in tensors])
-        if asked != self._asked:  # a simulator draws from and into the same tensors at every step
-            self._request = requested(camera, self.options, scene, position, rotation, out, self.device)
-            self._asked, self._tensors = asked, tensors  # while they are kept, no other has their id
-        workers = self._workers_for(camera.height, camera.width, min(self.threads, views))
+        request = requested(camera, self.options, scene, position, rotation, out, self.device)
+        with self._drawing():
+            workers = self._workers_for(camera.height, camera.width, min(self.threads, views))
+            self._draw(workers, request, views)
+
+    def _draw(self, workers: list["_Worker"], request: Request, views: int) -> None:
         if len(workers) == 1:
-            workers[0].draw(self._request, 0, views)
+            workers[0].draw(request, 0, views)
             return
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="vlkit-raster")
         part = max(1, views // (len(workers) * 8))  # views differ in cost: whoever is done first takes the next part
         starts = iter(range(0, views, part))  # threads may share it: each start is given once
 
         def work(worker: _Worker) -> None:
             for start in starts:
-                worker.draw(self._request, start, min(part, views - start))
+                worker.draw(request, start, min(part, views - start))
 
-        for done in [self._pool.submit(work, worker) for worker in workers]:
+        for done in [self._pool().submit(work, worker) for worker in workers]:
             done.result()
 
     @property

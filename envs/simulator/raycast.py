@@ -6,13 +6,17 @@ two engines agree.
 
 # Warp reads the bodies and types of kernels its own way.
 
+import threading
 from collections.abc import Sequence
+from typing import NoReturn
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from vlkit.envs.devices import present
 from vlkit.envs.simulator.camera import Camera, Filtering, Frames, Shading
+from vlkit.envs.simulator.forks import PerProcess
 from vlkit.envs.simulator.kernels import wp
 from vlkit.envs.simulator.layout import Layout, lay_out
 from vlkit.envs.simulator.pixels import (
@@ -28,7 +32,6 @@ from vlkit.envs.simulator.pixels import (
     requested,
 )
 from vlkit.envs.simulator.scene import SceneData
-from vlkit.errors import UserError
 
 wp.set_module_options({"enable_backward": False})
 
@@ -209,7 +212,11 @@ def cast_rays(scenes: Scenes, trees: Trees, request: Request) -> None:
 
 
 class RayEngine:
-    """Draws on `device`, by rays; the other arguments and the pictures are those of `raster.RasterEngine`."""
+    """Draws on `device`, by rays; the other arguments and the pictures are those of `raster.RasterEngine`.
+
+    Threads of the caller may share an engine, and on the CPU draw one after the other. A process that is forked may go on
+    with its parent's on the CPU; CUDA itself does not outlive a fork.
+    """
 
     def __init__(
         self,
@@ -221,19 +228,16 @@ class RayEngine:
         cull_back_faces: bool | None = None,
         habitat_compatible: bool = False,
     ) -> None:
-        self.device = torch.device(device)
-        if self.device.type == "cuda":
-            if not torch.cuda.is_available():
-                raise UserError(
-                    f"device is {device!r}, and PyTorch finds no CUDA device; `vlkit doctor` says why. "
-                    "raster.RasterEngine draws on the CPU"
-                )
-            self.device = torch.device("cuda", self.device.index or 0)
+        self.device = present(device)
         self.layout = lay_out(scenes)
         self.options = drawing_options(filtering, shading, cull_back_faces, habitat_compatible)
         self._scenes = on_device(self.layout, str(self.device))
         self._trees, self._meshes = _trees(self.layout, str(self.device))
         self._launch: wp.Launch | None = None
+        self._drawing = PerProcess(threading.Lock)  # held by whoever uses the launch
+
+    def __getstate__(self) -> NoReturn:
+        raise TypeError("an engine has a device's memory; pickle its scenes and make one of them again")
 
     @property
     def bytes(self) -> int:
@@ -245,16 +249,17 @@ class RayEngine:
         if len(scene) == 0 or not out:
             return
         request = requested(camera, self.options, scene, position, rotation, out, self.device)
-        if self._launch is None:
-            inputs = [self._scenes, self._trees, request]
-            self._launch = wp.launch(cast_rays, dim=(1, 1, 1), inputs=inputs, device=str(self.device), record_cmd=True)
-        self._launch.set_param_at_index(2, request)
         tiles = -(-camera.height // 4) * -(-camera.width // 8)
-        self._launch.set_dim((len(scene), tiles, 32))
-        if self.device.type == "cuda":  # after what PyTorch has queued, and before what it will queue
-            self._launch.launch(stream=wp.stream_from_torch(torch.cuda.current_stream(self.device)))
-        else:
-            self._launch.launch()
+        with self._drawing():
+            if self._launch is None:
+                inputs, device = [self._scenes, self._trees, request], str(self.device)
+                self._launch = wp.launch(cast_rays, dim=(1, 1, 1), inputs=inputs, device=device, record_cmd=True)
+            self._launch.set_param_at_index(2, request)
+            self._launch.set_dim((len(scene), tiles, 32))
+            if self.device.type == "cuda":  # after what PyTorch has queued, and before what it will queue
+                self._launch.launch(stream=wp.stream_from_torch(torch.cuda.current_stream(self.device)))
+            else:
+                self._launch.launch()
 
 
 def _trees(layout: Layout, device: str) -> tuple[Trees, list[wp.Mesh]]:

@@ -20,7 +20,7 @@ from vlkit.envs.simulator.navgrid import NavGrid, NavSettings, nav_grid
 from vlkit.envs.simulator.raster import RasterEngine
 from vlkit.envs.simulator.scene import SceneData
 from vlkit.errors import UserError
-from vlkit.files import write_atomic
+from vlkit.files import cannot_write, write_atomic
 
 PLACES, PICTURE, GAP, CAPTION = 6, 192, 4, 16  # of the contact sheet: columns; pixels of a side, between, of a line
 FRAMES, TURNTABLE = 36, (240, 320)  # of the turntable: pictures, and their height and width
@@ -49,25 +49,34 @@ class Options:
     seed: int = 0
     """of the places in the contact sheet"""
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**63:
+            raise UserError(f"seed is {self.seed}; expected 0 to {2**63 - 1}")
+
 
 def main(arguments: Sequence[str]) -> int:
     """`vlkit view`"""
     options = config.load(Options, None, arguments, prog="vlkit view")
     scene = load_scene(options.file, scene=options.scene, up=options.up, front=options.front, scale=options.scale)
     folder = options.out or Path(f"view-{options.file.name.partition('.')[0]}")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(folder / "turntable.gif", error) from error
+    # First of all what is known of the mesh: the ground of one in centimetres takes long, or more memory than there is.
+    for line in facts(scene):
+        print(line)  # noqa: T201
+    for warning in scene.warnings:
+        print(f"note: {warning.replace('pass scale=', 'pass --scale ')}", flush=True)  # noqa: T201
     walk: NavGrid | None
     try:
         walk = nav_grid(scene, NavSettings())
     except UserError as error:  # a chair is a scene too
         walk, nowhere = None, str(error)
-    for line in facts(scene, walk):
-        print(line)  # noqa: T201
-    for warning in scene.warnings:
-        print(f"note: {warning}")  # noqa: T201
     if walk is None:
         print(f"note: no map and no views from inside: {nowhere}")  # noqa: T201
     else:
+        print(walkable(walk))  # noqa: T201
         with write_atomic(folder / "contact.png") as file:
             contact_sheet(scene, walk, shading=options.shading, seed=options.seed).save(file, format="PNG")
         with write_atomic(folder / "map.png") as file:
@@ -79,21 +88,25 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def facts(scene: SceneData, walk: NavGrid | None) -> list[str]:
-    """What there is to say about a scene, a line each."""
+def facts(scene: SceneData) -> list[str]:
+    """What there is to say about a mesh, a line each."""
     low, high = scene.bounds
     width, height, depth = high - low
     texels = sum(texture.image.shape[0] * texture.image.shape[1] for texture in scene.textures)
-    lines = [
-        f"{scene.name}: {len(scene.faces)} triangles, {len(scene.textures)} textures ({texels / 1e6:.1f} million texels)",
+    textures = f"{len(scene.textures)} textures ({texels / 1e6:.1f} million texels)"
+    categories = max(len(scene.categories) - 1, 0)
+    return [
+        f"{scene.name}: {len(scene.faces)} triangles, {textures}",
         f"size: {width:.2f} m wide, {depth:.2f} m deep, {height:.2f} m high",
-        f"named: {len(scene.objects)} objects, {len(scene.categories) - 1} categories, {len(scene.rooms)} rooms",
+        f"named: {len(scene.objects)} objects, {categories} categories, {len(scene.rooms)} rooms",
     ]
-    if walk is not None:
-        areas = sorted((island.area_m2 for island in walk.islands), reverse=True)
-        listed = ", ".join(f"{area:.1f}" for area in areas[:5]) + ", ..." * (len(areas) > 5)
-        lines.append(f"walkable: {walk.area_m2:.1f} m2 in {len(areas)} islands ({listed} m2)")
-    return lines
+
+
+def walkable(walk: NavGrid) -> str:
+    """How much ground there is, and its five largest islands."""
+    areas = sorted((island.area_m2 for island in walk.islands), reverse=True)
+    listed = ", ".join(f"{area:.1f}" for area in areas[:5]) + ", ..." * (len(areas) > 5)
+    return f"walkable: {walk.area_m2:.1f} m2 in {len(areas)} islands ({listed} m2)"
 
 
 def contact_sheet(scene: SceneData, walk: NavGrid, *, shading: Literal["flat", "lambert"], seed: int) -> Image.Image:
@@ -107,26 +120,26 @@ def contact_sheet(scene: SceneData, walk: NavGrid, *, shading: Literal["flat", "
     engine.render(
         camera, torch.zeros(PLACES, dtype=torch.int64), position.float(), rotations(yaw, torch.zeros_like(yaw)), out
     )
-    far = max(float(out["depth"].max()), 1e-6)
-    rows = {
-        "colour": out["rgb"].numpy(),
-        f"depth, white at 0, black at {far:.1f} m": grey(1 - out["depth"].numpy() / far, out["depth"].numpy() > 0),
-    }
+    depth = out["depth"].numpy()
+    far = max(float(depth.max()), 1e-6)
+    rows: list[tuple[str, np.ndarray | None]] = [
+        ("colour", out["rgb"].numpy()),
+        (f"depth, white at 0, black at {far:.1f} m", grey(1 - depth / far, depth > 0)),
+    ]
     for name, ids in (("objects", out["instance"].numpy()), ("categories", out["semantic"].numpy())):
-        rows[name if ids.any() else f"{name}: the file names none of what is seen"] = (
-            painted(ids) if ids.any() else ids[:0]
-        )
-    sheet = Image.new(
-        "RGB",
-        (PLACES * (PICTURE + GAP), len(rows) * CAPTION + sum(map(bool, map(len, rows.values()))) * PICTURE),
-        "white",
-    )
+        if ids.any():
+            rows.append((name, painted(ids)))
+        else:
+            rows.append((f"{name}: the file names none of what is seen", None))
+    heights = [CAPTION if pictures is None else CAPTION + PICTURE for _, pictures in rows]
+    sheet = Image.new("RGB", (PLACES * (PICTURE + GAP), sum(heights)), "white")
     pen, top = ImageDraw.Draw(sheet), 0
-    for name, pictures in rows.items():
-        pen.text((4, top + 2), name, fill="black")
-        for column, picture in enumerate(pictures):
-            sheet.paste(Image.fromarray(picture), (column * (PICTURE + GAP), top + CAPTION))
-        top += CAPTION + PICTURE * bool(len(pictures))
+    for (caption, pictures), height in zip(rows, heights, strict=True):
+        pen.text((4, top + 2), caption, fill="black")
+        if pictures is not None:
+            for column, picture in enumerate(pictures):
+                sheet.paste(Image.fromarray(picture), (column * (PICTURE + GAP), top + CAPTION))
+        top += height
     return sheet
 
 

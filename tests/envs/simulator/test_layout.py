@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ def soup(faces: int, seed: int = 0, textures: tuple[Texture, ...] = ()) -> Scene
         instance=np.arange(faces, dtype=np.int32) + 1000,
         semantic=np.arange(faces, dtype=np.int32) % 5,
         textures=textures,
+        categories=("unlabelled", "a", "b", "c", "d"),
     )
 
 
@@ -142,3 +144,38 @@ def test_a_clamped_texture_keeps_its_coordinates() -> None:
     kept = layout.uv.reshape(-1, 3, 2)[filled]
     np.testing.assert_array_equal(kept[..., 0], scene.uv[layout.source[filled]][..., 0])
     assert kept[..., 1].min() >= 0
+
+
+PICTURE = Texture(np.zeros((2, 2, 4), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"faces": np.full((4, 3), 12, np.int32)}, "made: faces has 12; expected 0 to 11"),
+        ({"faces": np.full((4, 3), -1, np.int32)}, "made: faces has -1; expected 0 to 11"),
+        ({"texture": np.full(4, 1, np.int32)}, "made: texture has 1; expected -1 to 0"),
+        ({"texture": np.full(4, -2, np.int32)}, "made: texture has -2; expected -1 to 0"),
+        ({"semantic": np.full(4, 5, np.int32)}, "made: semantic has 5; expected 0 to 4"),
+        ({"semantic": np.full(4, -1, np.int32)}, "made: semantic has -1; expected 0 to 4"),
+        ({"semantic": np.zeros(3, np.int32)}, "made: semantic has 3 rows; expected 4, one for each face"),
+        (
+            {"vertex_colour": np.zeros((3, 4), np.uint8)},
+            "made: vertex_colour has 3 rows; expected 12, one for each vertex",
+        ),
+        (
+            {"textures": (replace(PICTURE, wrap=("repeat", "border")),)},  # type: ignore[arg-type]
+            "made: a texture's wrap is 'border'; expected one",
+        ),
+        (
+            {"textures": (replace(PICTURE, filters=("linear", "cubic", "linear")),)},  # type: ignore[arg-type]
+            "made: a texture's filters are .*'cubic'.*; expected",
+        ),
+        ({"textures": (Texture(np.zeros((2, 2, 3), np.uint8)),)}, "made: a texture's image is .*; expected"),
+    ],
+)
+def test_a_scene_that_does_not_hang_together_is_refused(changes: dict[str, Any], told: str) -> None:
+    scene = replace(soup(4, textures=(PICTURE,)), name="made")
+    lay_out([scene])
+    with pytest.raises(UserError, match=told):
+        lay_out([replace(scene, **changes)])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vlkit.envs.simulator.layout import LARGEST_TEXTURE, lay_out
 from vlkit.envs.simulator.load import load_scene
 from vlkit.envs.simulator.scene import SceneData
 from vlkit.errors import UserError
@@ -563,6 +564,26 @@ def test_textures_over_the_budget_are_halved_with_a_warning(tmp_path: Path) -> N
     assert (scene.textures[0].image[..., :3] == 50).all()
     assert "1 of 2 textures were halved" in scene.warnings[0]
     assert [texture.image.shape for texture in loaded(document, tmp_path, texel_budget=1).textures] == [(1, 1, 4)] * 2
+
+
+def test_textures_with_a_side_that_cannot_be_drawn_are_halved_with_a_warning(tmp_path: Path) -> None:
+    document = Document()
+    uv = document.accessor(SQUARE[:, :2])
+    document.picture(np.full((1, 20_000, 3), 70, np.uint8))
+    document.picture(np.full((LARGEST_TEXTURE, 1, 3), 9, np.uint8))
+    document.json |= {
+        "textures": [{"source": 0}, {"source": 1}],
+        "materials": [{"pbrMetallicRoughness": {"baseColorTexture": {"index": i}}} for i in range(2)],
+    }
+    document.show(*(document.square(attributes={"TEXCOORD_0": uv}, material=i) for i in range(2)))
+    scene = loaded(document, tmp_path)
+    assert [texture.image.shape for texture in scene.textures] == [(1, 10_000, 4), (LARGEST_TEXTURE, 1, 4)]
+    assert (scene.textures[0].image[..., :3] == 70).all()
+    assert scene.warnings == (
+        "1 of 2 textures were halved: they have a side over 16384 pixels, the longest that can be drawn",
+    )
+    lay_out([scene])
+    assert len(loaded(document, tmp_path, texel_budget=100).warnings) == 2
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,12 @@
 """Walkable ground on scenes made by hand, whose distances can be worked out on paper."""
 
 import math
+import os
+import pickle  # noqa: TID251, what is written here is read here
+import subprocess
+import sys
 import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -402,6 +407,126 @@ def test_distance_fields_come_and_go_without_a_trace(grids: dict[str, NavGrid]) 
         world.goals(None, end)
     same = world.goals(None, end[:1].expand(500, 3))
     assert len(set(same.tolist())) == 1
+
+
+def test_a_goal_s_number_is_refused_where_it_was_not_handed_out_or_means_another_scene(
+    grids: dict[str, NavGrid],
+) -> None:
+    world = NavWorld([grids["door"], grids["table"]])
+    start, yaw, scenes = points((1, 0, 2), (1, 0, 1)), torch.zeros(2), torch.tensor([0, 1])
+    with pytest.raises(ValueError, match="goal 0 of point 0; goals\\(\\) has handed out 0 numbers"):
+        world.distance(scenes, start, torch.tensor([0, 0]))
+    goals = world.goals(scenes, start + 0.3)
+    assert bool(world.distance(scenes, start, goals).isfinite().all())
+
+    def refused(numbers: torch.Tensor, match: str) -> None:
+        with pytest.raises(ValueError, match=match):
+            world.distance(scenes, start, numbers)
+        with pytest.raises(ValueError, match=match):
+            world.next_actions(scenes, start, yaw, numbers)
+
+    for number in (-1, 2, 16, 10**6, 2**32):
+        refused(
+            torch.tensor([int(goals[0]), number]), f"goal {number} of point 1; goals\\(\\) has handed out 2 numbers"
+        )
+    refused(goals.flip(0), "goal .* of point 0 lies in scene 1 and the point in scene 0")
+    refused(goals.float(), "goals are torch.float32; expected integers")
+    refused(goals[:1], "goals of shape \\(1,\\) for 2 points")
+
+
+def test_a_goal_s_scene_is_that_of_whom_it_was_handed_to_last(grids: dict[str, NavGrid]) -> None:
+    world = NavWorld([grids["door"], grids["table"]], most_goals=1)
+    here, there, start = torch.tensor([0]), torch.tensor([1]), points((1, 0, 2))
+    first = world.goals(here, start)
+    second = world.goals(there, start)
+    assert torch.equal(first, second)
+    assert bool(world.distance(there, start, second).isfinite().all())
+    with pytest.raises(ValueError, match="lies in scene 1 and the point in scene 0"):
+        world.distance(here, start, first)
+
+
+def test_what_cannot_be_asked_is_refused_with_its_value(grids: dict[str, NavGrid]) -> None:
+    grid, three, two = grids["door"], points((1, 0, 1), (1, 0, 2), (1, 0, 3)), points((1, 0, 1), (1, 0, 2))
+    for question in (grid.geodesic, grid.path):
+        with pytest.raises(ValueError, match="3 starts and 2 ends"):
+            question(three, two)
+    with pytest.raises(ValueError, match="asked for -1 points"):
+        grid.random_points(-1, seed=0)
+    assert grid.random_points(0, seed=0).shape == (0, 3)
+    for scene_number in ([0.5] * 3, [False] * 3):
+        with pytest.raises(ValueError, match="scenes are .*; expected integers"):
+            grid.world.snap(torch.tensor(scene_number), three)
+    with pytest.raises(ValueError, match="scenes of shape \\(\\) for 3 points"):
+        grid.world.snap(0.5, three)
+    with pytest.raises(ValueError, match="not among 0 to 0"):
+        grid.world.snap(torch.tensor([0, 0, 2**32]), three)
+    for metres in (0.0, -1.0, math.nan):
+        with pytest.raises(ValueError, match=f"max_distance is {metres}"):
+            grid.distance_to_closest_obstacle(three, max_distance=metres)
+    goals = grid.world.goals(None, three)
+    with pytest.raises(ValueError, match="yaws of shape \\(2,\\) for 3 points"):
+        grid.world.next_actions(None, three, torch.zeros(2), goals)
+    with pytest.raises(ValueError, match="yaws of shape \\(3, 1\\) for 3 points"):
+        grid.step(three, yaw=torch.zeros(3, 1))
+    for degrees in (0.0, -15.0, math.nan):
+        with pytest.raises(ValueError, match=f"turn_deg is {degrees}"):
+            grid.world.next_actions(None, three, torch.zeros(3), goals, turn_deg=degrees)
+    for device, told in (("foo", "'foo'"), ("mps", "'mps'"), ("cuda:99", "cuda:99")):
+        with pytest.raises(UserError, match=f"device.*{told}"):
+            NavWorld([grid], device=device)
+    assert torch.equal(NavWorld([grid], device="cpu:0").snap(None, three), grid.snap(three))
+
+
+def test_a_world_that_nobody_keeps_is_gone_at_once(grids: dict[str, NavGrid]) -> None:
+    world = NavWorld([grids["door"]], threads=2)
+    for _ in range(2):
+        world.snap(None, grids["door"].random_points(1024, seed=0))
+    gone = weakref.ref(world)
+    del world
+    assert gone() is None
+
+
+def test_a_grid_is_pickled_and_a_world_says_why_not(grids: dict[str, NavGrid]) -> None:
+    grid = grids["door"]
+    start, end = grid.random_points(20, seed=0), grid.random_points(20, seed=1)
+    again = pickle.loads(pickle.dumps(grid))
+    assert torch.equal(again.geodesic(start, end), grid.geodesic(start, end))
+    assert again.islands == grid.islands
+    with pytest.raises(TypeError, match="pickle its grids"):
+        pickle.dumps(grid.world)
+
+
+FORKED = """
+import os
+import signal
+import sys
+import threading
+import torch
+from test_navgrid import NavWorld, nav_grid, wall_and_door
+
+grid = nav_grid(wall_and_door(), cache=False)
+world = NavWorld([grid], threads=2)
+start, end = grid.random_points(1024, seed=0), grid.random_points(1024, seed=1)
+for _ in range(2):  # the first one loads the kernels, in one thread
+    expected = world.geodesic(None, start, end), world.snap(None, start)
+held = threading.Thread(target=lambda: (world._filling().acquire(), None), daemon=True)
+held.start()
+held.join()
+child = os.fork()
+signal.alarm(30)  # of parent and child: who hangs is ended
+again = (world.geodesic(None, start, end), world.snap(None, start)) if child == 0 else expected
+same = all(torch.equal(a, b) for a, b in zip(again, expected))
+if child == 0:
+    os._exit(0 if same else 1)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_process_goes_on_with_a_world_that_was_used() -> None:
+    # In a process of its own: since Python 3.12 a process with threads is warned when it forks.
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    subprocess.run([sys.executable, "-c", FORKED], env=os.environ | {"PYTHONPATH": path}, timeout=60, check=True)
 
 
 def cluttered(seed: int) -> SceneData:

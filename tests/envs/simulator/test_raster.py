@@ -1,6 +1,11 @@
+import copy
 import functools
 import math
+import os
+import subprocess
+import sys
 import threading
+import weakref
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -437,15 +442,74 @@ def test_a_second_call_allocates_nothing_and_starts_no_thread() -> None:
     engine.render(CAMERA, scene, position, rotation, out)
     addresses = [tensor.data_ptr() for tensor in out.values()]
     workers, threads = list(engine._workers[32, 32]), threading.active_count()
-    request = engine._request
     position.add_(0.1)
     before = out["depth"].clone()
     engine.render(CAMERA, scene, position, rotation, out)
     assert not torch.equal(before, out["depth"])
-    assert engine._request is request
     assert engine._workers[32, 32] == workers
     assert threading.active_count() <= threads + 1
     assert [tensor.data_ptr() for tensor in out.values()] == addresses
+
+
+def test_threads_of_the_caller_draw_what_one_draws() -> None:
+    engine = RasterEngine([many_quads(150), many_quads(90, seed=5)], threads=2)
+    asked = [(Camera(32 + 8 * (i % 2), 40), many_poses(12, seed=i), [(i + k) % 2 for k in range(12)]) for i in range(4)]
+    expected = [draw(engine, *each) for each in asked]
+    seen: list[list[Frames]] = [[] for _ in asked]
+
+    def work(i: int) -> None:
+        seen[i].extend(draw(engine, *asked[i]) for _ in range(25))
+
+    callers = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    for all_mine, right in zip(seen, expected, strict=True):
+        assert len(all_mine) == 25
+        assert all(torch.equal(mine[kind], right[kind]) for mine in all_mine for kind in KINDS)
+
+
+FORKED = """
+import os
+import signal
+import sys
+import threading
+import torch
+from test_raster import Camera, RasterEngine, draw, many_poses, many_quads
+
+engine, camera, poses = RasterEngine([many_quads(80)], threads=2), Camera(32, 40), many_poses(16)
+expected = draw(engine, camera, poses)
+held = threading.Thread(target=lambda: (engine._drawing().acquire(), None), daemon=True)
+held.start()
+held.join()
+child = os.fork()
+signal.alarm(30)  # of parent and child: who hangs is ended
+if child == 0:
+    again = draw(engine, camera, poses)
+    os._exit(0 if all(torch.equal(again[kind], expected[kind]) for kind in expected) else 1)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_process_goes_on_with_an_engine_that_was_used() -> None:
+    # In a process of its own: since Python 3.12 a process with threads is warned when it forks.
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    subprocess.run([sys.executable, "-c", FORKED], env=os.environ | {"PYTHONPATH": path}, timeout=60, check=True)
+
+
+def test_an_engine_that_nobody_keeps_is_gone_at_once() -> None:
+    engine = RasterEngine([many_quads(80)], threads=2)
+    draw(engine, poses=many_poses(16))
+    gone = weakref.ref(engine)
+    del engine
+    assert gone() is None, "its scenes may be as large as the memory"
+
+
+def test_an_engine_is_not_pickled_and_says_what_to_pickle() -> None:
+    with pytest.raises(TypeError, match="pickle its scenes"):
+        copy.copy(fuzzed())
 
 
 def test_tensors_of_another_shape_or_type_are_refused() -> None:
@@ -457,6 +521,10 @@ def test_tensors_of_another_shape_or_type_are_refused() -> None:
         engine.render(CAMERA, scene, position.double(), rotation, out)
     with pytest.raises(ValueError, match="depth is .* expected \\(1, 32, 32\\)"):
         engine.render(CAMERA, scene, position, rotation, frames(Camera(16, 16), ("depth",), 1, engine.device))
+    with pytest.raises(
+        ValueError, match="'normal' is no picture that an engine draws; expected .* rgb, depth, semantic"
+    ):
+        engine.render(CAMERA, scene, position, rotation, {"normal": out["depth"]})  # type: ignore[dict-item]
     with pytest.raises(ValueError, match="not contiguous"):
         engine.render(CAMERA, scene, position, rotation.transpose(1, 2), out)
 

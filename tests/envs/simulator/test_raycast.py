@@ -1,4 +1,8 @@
+import copy
+import sys
+import threading
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -153,9 +157,51 @@ def test_rays_find_nothing_in_a_scene_without_triangles() -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is here")
-def test_without_cuda_the_message_names_the_other_engine() -> None:
-    with pytest.raises(UserError, match=r"PyTorch finds no CUDA device.*RasterEngine draws on the CPU"):
+def test_without_cuda_the_message_says_what_to_do() -> None:
+    with pytest.raises(UserError, match=r"torch finds 0 CUDA devices here; use device='cpu'"):
         RayEngine([soup(3, 0)])
+
+
+@pytest.mark.parametrize("device", ["foo", "mps", "cuda:99"])
+def test_a_device_that_rays_cannot_run_on_is_named(device: str) -> None:
+    with pytest.raises(UserError, match=f"device .*{device}"):
+        RayEngine([soup(3, 0)], device=device)
+
+
+def test_the_cpu_may_be_numbered() -> None:
+    scene, camera, poses = soup(20, 0), Camera(8, 8), some_poses(2, 0)
+    numbered, expected = (drawn(RayEngine([scene], device=each), camera, poses) for each in ("cpu:0", "cpu"))
+    assert all(torch.equal(numbered[kind], expected[kind]) for kind in KINDS)
+
+
+def test_threads_of_the_caller_draw_what_one_draws(request: pytest.FixtureRequest) -> None:
+    engine = RayEngine([soup(20, 1), soup(30, 2)], device="cpu")
+    asked = [(Camera(4 + 4 * (i % 2), 8), some_poses(4, i), i % 2) for i in range(4)]
+    expected = [drawn(engine, *each) for each in asked]
+    wrong: list[Kind] = []
+    request.addfinalizer(partial(sys.setswitchinterval, sys.getswitchinterval()))
+    sys.setswitchinterval(1e-6)  # so that threads take turns between any two lines
+
+    def work(i: int) -> None:
+        for _ in range(500):
+            mine = drawn(engine, *asked[i])
+            wrong.extend(kind for kind in KINDS if not torch.equal(mine[kind], expected[i][kind]))
+
+    callers = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert not wrong
+
+
+def test_rays_draw_no_unknown_picture_and_are_not_pickled() -> None:
+    engine, (position, rotation) = RayEngine([soup(3, 0)], device="cpu"), some_poses(1, 0)
+    out = {"normal": torch.zeros(1, 8, 8)}
+    with pytest.raises(ValueError, match="'normal' is no picture that an engine draws"):
+        engine.render(Camera(8, 8), torch.zeros(1, dtype=torch.int64), position, rotation, out)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="pickle its scenes"):
+        copy.copy(engine)
 
 
 @pytest.mark.skipif(not wp.get_cuda_supported_archs(), reason="Warp was built without CUDA")

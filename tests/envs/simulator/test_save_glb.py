@@ -168,3 +168,81 @@ def test_what_cannot_be_written_is_told_and_leaves_nothing(tmp_path: Path) -> No
     with pytest.raises(UserError, match="is a file, not a folder"):
         save_glb(scene, tmp_path / "file" / "heap.glb")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_the_docstring_says_is_mended_is_mended_and_all_else_is_kept(tmp_path: Path) -> None:
+    scene = house()
+    colour, uv, faces = scene.colour.copy(), scene.uv.copy(), scene.faces.copy()
+    colour[0], colour[1] = (-1, 0.5, 2, 1), (0, 0, 0, 3)
+    uv[scene.texture < 0] = 7
+    faces[5] = faces[5, 0]  # no area
+    semantic = np.zeros_like(scene.semantic)
+    odd = replace(
+        scene, colour=colour, uv=uv, faces=faces, semantic=semantic, categories=(), warnings=("noticed by a reader",)
+    )
+    save_glb(odd, tmp_path / "heap.glb")
+    left = np.arange(len(faces)) != 5
+    by_face = {name: getattr(scene, name)[left] for name in ("faces", "uv", "texture", "double_sided", "instance")}
+    mended = replace(
+        scene,
+        **by_face,
+        colour=colour.clip(0, 1)[left],
+        semantic=semantic[left],
+        categories=("unlabelled",),
+        warnings=("1 of 200 triangles have no area and were left out",),
+    )
+    assert_same(load_scene(tmp_path / "heap.glb", cache=False), mended)
+
+
+def test_colours_beyond_1_come_back_alike_whether_they_stand_in_materials_or_in_vertices(tmp_path: Path) -> None:
+    scene = house(faces=6000, colours=5000)
+    save_glb(replace(scene, colour=scene.colour * np.float32(2)), tmp_path / "heap.glb")
+    assert np.array_equal(
+        load_scene(tmp_path / "heap.glb", cache=False).colour, (scene.colour * np.float32(2)).clip(0, 1)
+    )
+
+
+def changed(array: np.ndarray, value: float) -> np.ndarray:
+    """The array with another first entry."""
+    other = array.copy()
+    other.reshape(-1)[0] = value
+    return other
+
+
+def test_a_scene_that_contradicts_itself_is_one_error_before_anything_is_written(tmp_path: Path) -> None:
+    scene = house()
+    chair, kitchen = scene.objects[0], scene.rooms[0]
+    images = [texture.image for texture in scene.textures]
+    textured = changed(scene.texture, 0)
+    for broken, told in (
+        (replace(scene, objects=(*scene.objects, replace(chair, name="twin"))), "two objects with the id 4"),
+        (replace(scene, rooms=(kitchen, kitchen)), "two rooms with the id 0"),
+        (replace(scene, objects=(replace(chair, id=-4),)), "the object 'chair 1' has the id -4; expected 0 to"),
+        (replace(scene, objects=(replace(chair, room=-1),)), "the object 'chair 1' has the room -1; expected 0 to"),
+        (replace(scene, rooms=(replace(kitchen, id=2**31),)), "the room 'kitchen' has the id 2147483648; expected 0"),
+        (replace(scene, rooms=(replace(kitchen, level=-(2**40)),)), "the room 'kitchen' has the level"),
+        (replace(scene, semantic=changed(scene.semantic, 4)), "semantic has 4; expected 0 to 3"),
+        (replace(scene, semantic=changed(scene.semantic, -1)), "semantic has -1; expected 0 to 3"),
+        (replace(scene, categories=()), "semantic has 3; expected 0 to 0"),
+        (replace(scene, instance=changed(scene.instance, -1)), "instance has -1; expected 0 to"),
+        (replace(scene, faces=changed(scene.faces, 60)), "faces has 60; expected 0 to 59"),
+        (replace(scene, faces=changed(scene.faces, -1)), "faces has -1; expected 0 to 59"),
+        (replace(scene, texture=changed(scene.texture, 3)), "texture has 3; expected -1 to 2"),
+        (replace(scene, texture=changed(scene.texture, -2)), "texture has -2; expected -1 to 2"),
+        (replace(scene, colour=changed(scene.colour, np.nan)), "colours that are not finite"),
+        (replace(scene, texture=textured, uv=changed(scene.uv, np.inf)), "texture coordinates that are not finite"),
+        (replace(scene, uv=scene.uv[1:]), r"uv is of shape \(199, 3, 2\); expected \(200, 3, 2\)"),
+        (replace(scene, rooms=(replace(kitchen, high_m=float("inf")),)), "the room 'kitchen' has an outline or height"),
+        (
+            replace(scene, rooms=(replace(kitchen, outline=((0.0, float("nan")),)),)),
+            "the room 'kitchen' has an outline",
+        ),
+        (
+            replace(scene, textures=tuple(Texture(image[:, :, :3]) for image in images)),
+            r"texture 0 is uint8 of shape \(4, 8, 3\); expected uint8 of \(height, width, 4\)",
+        ),
+    ):
+        with pytest.raises(UserError, match=told) as error:
+            save_glb(broken, tmp_path / "new" / "heap.glb", stage_config=True)
+        assert str(error.value).startswith(f"cannot write {tmp_path / 'new' / 'heap.glb'}: the scene 'heap'")
+    assert list(tmp_path.iterdir()) == []

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -5,9 +6,11 @@ import pytest
 from PIL import Image
 
 from vlkit.cli import main
+from vlkit.envs.simulator import view
 from vlkit.envs.simulator.glb_writer import save_glb
+from vlkit.envs.simulator.navgrid import nav_grid
 from vlkit.envs.simulator.scene import SceneData
-from vlkit.envs.simulator.view import below, turntable
+from vlkit.envs.simulator.view import below, contact_sheet, turntable
 
 
 def test_a_mesh_is_looked_at_from_inside_from_above_and_from_all_sides(
@@ -63,3 +66,60 @@ def test_what_is_above_the_floor_can_be_taken_off(hall: SceneData) -> None:
     low = below(hall, 0.5)
     assert len(low.faces) == len(hall.faces) - 5 * 2  # the tops of four walls and of the block
     assert below(hall, -5.0) is hall
+
+
+def test_a_seed_that_is_too_large_is_one_message(
+    hall: SceneData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_glb(hall, tmp_path / "hall.glb")
+    for seed in ("99999999999999999999999", "-1"):
+        assert main(["view", str(tmp_path / "hall.glb"), "--out", str(tmp_path / "out"), "--seed", seed]) == 1
+        assert capsys.readouterr().err == f"vlkit: seed is {seed}; expected 0 to {2**63 - 1}\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_in_place_of_the_folder_is_named_with_what_to_do(
+    hall: SceneData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_glb(hall, tmp_path / "hall.glb")
+    (tmp_path / "taken").touch()
+    for out in (tmp_path / "taken", tmp_path / "taken" / "below"):
+        assert main(["view", str(tmp_path / "hall.glb"), "--out", str(out)]) == 1
+        captured = capsys.readouterr()
+        assert f"{tmp_path / 'taken'} is a file, not a folder; name another folder" in captured.err
+        assert captured.out == ""  # before the work is done
+
+
+def test_a_room_in_centimetres_is_told_with_the_remedy_before_anything_is_refused(
+    hall: SceneData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_glb(replace(hall, vertices=hall.vertices * np.float32(100)), tmp_path / "hall.glb")
+    assert main(["view", str(tmp_path / "hall.glb"), "--out", str(tmp_path / "out")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (hint,) = (i for i, line in enumerate(lines) if "about 100x too large" in line)
+    (refused,) = (i for i, line in enumerate(lines) if "no map and no views from inside" in line)
+    assert hint < refused
+    assert "--scale 0.01" in lines[hint]
+
+
+def test_warnings_are_printed_although_the_ground_takes_more_memory_than_there_is(
+    hall: SceneData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(*arguments: object, **named: object) -> None:
+        raise MemoryError
+
+    save_glb(replace(hall, vertices=hall.vertices * np.float32(100)), tmp_path / "hall.glb")
+    monkeypatch.setattr(view, "nav_grid", refused)
+    assert main(["view", str(tmp_path / "hall.glb"), "--out", str(tmp_path / "out")]) == 1
+    captured = capsys.readouterr()
+    assert "about 100x too large" in captured.out
+    assert captured.err.startswith("vlkit: out of memory")
+
+
+def test_a_contact_sheet_has_a_line_for_what_is_not_named(hall: SceneData) -> None:
+    walk = nav_grid(hall, cache=False)
+    named = contact_sheet(hall, walk, shading="flat", seed=0)
+    nothing = np.zeros_like(hall.instance)
+    bare = contact_sheet(replace(hall, instance=nothing, semantic=nothing), walk, shading="flat", seed=0)
+    assert named.size == (6 * 196, 4 * (16 + 192))
+    assert bare.size == (6 * 196, 4 * 16 + 2 * 192)
