@@ -341,8 +341,8 @@ def test_views_of_several_scenes_are_drawn_in_one_call() -> None:
 
 def test_neither_threads_nor_batch_nor_order_change_a_bit() -> None:
     scenes = [many_quads(200), many_quads(90, seed=5)]
-    camera, poses = Camera(height=40, width=52), many_poses(64)
-    numbers = [i % 2 for i in range(64)]
+    camera, poses = Camera(height=40, width=52), many_poses(256)
+    numbers = [i % 2 for i in range(256)]
     one, two = RasterEngine(scenes, threads=1), RasterEngine(scenes, threads=2)
     expected = draw(one, camera, poses, numbers)
     for seen in (
@@ -351,7 +351,7 @@ def test_neither_threads_nor_batch_nor_order_change_a_bit() -> None:
         draw(one, camera, poses, numbers),
     ):
         assert all(torch.equal(seen[kind], expected[kind]) for kind in KINDS)
-    for i in range(0, 64, 9):
+    for i in range(0, 256, 31):
         alone = draw(one, camera, (poses[0][i : i + 1], poses[1][i : i + 1]), numbers[i : i + 1])
         assert all(torch.equal(alone[kind][0], expected[kind][i]) for kind in KINDS)
 
