@@ -55,7 +55,7 @@ TIMINGS = {
     "text": ("the text encoder on unequal texts, packed LSTMs beside it", "text_encoder.py"),
 }
 # module: the extra in pyproject.toml that installs it
-EXTRAS = {"h5py": "hdf5", "tensorboard": "track", "networkx": "dev"}
+EXTRAS = {"h5py": "hdf5", "tensorboard": "track", "networkx": "dev", "trimesh": "dev"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
