@@ -150,8 +150,8 @@ class BatchSimulator:
         self.num_envs = num_envs
         self.seed = seed
         self.device = present(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self._groups = _groups(self.sensors, self.device)
         _check_memory(self.sensors, num_envs, self.device)
+        self._groups = _groups(self.sensors, num_envs, self.device)
         given = [scenes] if isinstance(scenes, SceneData | str | Path) else list(scenes)
         if not given:
             raise UserError("a simulator was given no scene; give it at least one")
@@ -265,13 +265,10 @@ class BatchSimulator:
         pinhole = self.position + (body * group.offset).sum(dim=2)
         yaw = self.yaw[:, None] + group.pans
         tilt = (self.tilt[:, None] + math.radians(camera.tilt_deg)).expand(-1, views)
-        self.engine.render(
-            camera,
-            self.scene.repeat_interleave(views),
-            pinhole.repeat_interleave(views, dim=0),
-            rotations(yaw.flatten(), tilt.flatten()),
-            pictures,
-        )
+        group.scene.copy_(self.scene[:, None].expand(-1, views).reshape(-1))
+        group.position.copy_(pinhole[:, None].expand(-1, views, 3).reshape(-1, 3))
+        group.rotation.copy_(rotations(yaw.flatten(), tilt.flatten()))
+        self.engine.render(camera, group.scene, group.position, group.rotation, pictures)
 
     def _picture(self, pictures: Frames, name: str) -> Tensor:
         """What a sensor shows"""
@@ -408,6 +405,9 @@ class Group:
     names: tuple[str, ...]
     pans: Tensor  # (views,) radians to the left
     offset: Tensor  # (3,) metres from the foot
+    scene: Tensor  # (envs * views,) int64; these three are written anew at every step
+    position: Tensor  # (envs * views, 3)
+    rotation: Tensor  # (envs * views, 3, 3)
 
     @property
     def views(self) -> int:
@@ -415,7 +415,7 @@ class Group:
         return len(self.pans)
 
 
-def _groups(sensors: Mapping[str, Sensor], device: torch.device) -> list[Group]:
+def _groups(sensors: Mapping[str, Sensor], num_envs: int, device: torch.device) -> list[Group]:
     """Sensors by camera, in the order of their first."""
     alike: dict[tuple[Camera, tuple[float, ...]], list[str]] = {}
     for name, sensor in sensors.items():
@@ -427,6 +427,9 @@ def _groups(sensors: Mapping[str, Sensor], device: torch.device) -> list[Group]:
             names=tuple(names),
             pans=torch.deg2rad(torch.tensor(pans or (0.0,), dtype=torch.float32, device=device) + camera.pan_deg),
             offset=torch.tensor(camera.offset, dtype=torch.float32, device=device),
+            scene=torch.zeros(num_envs * max(len(pans), 1), dtype=torch.int64, device=device),
+            position=torch.zeros(num_envs * max(len(pans), 1), 3, dtype=torch.float32, device=device),
+            rotation=torch.zeros(num_envs * max(len(pans), 1), 3, 3, dtype=torch.float32, device=device),
         )
         for (camera, pans), names in alike.items()
     ]

@@ -547,6 +547,9 @@ class RasterEngine:
         self._scenes = on_device(self.layout, "cpu")
         self._workers: dict[tuple[int, int], list[_Worker]] = {}
         self._pool = PerProcess(partial(ThreadPoolExecutor, self.threads, thread_name_prefix="vlkit-raster"))
+        self._asked: dict[
+            Camera, tuple[tuple[object, ...], Request, tuple[Tensor, ...]]
+        ] = {}  # the last of each camera
         self._drawing = PerProcess(threading.Lock)  # held by whoever uses the workers
 
     def __getstate__(self) -> NoReturn:
@@ -557,10 +560,16 @@ class RasterEngine:
         views = len(scene)
         if views == 0 or not out:
             return
-        request = requested(camera, self.options, scene, position, rotation, out, self.device)
+        tensors = (scene, position, rotation, *out.values())
+        asked = (views, *out, *map(id, tensors), *[tensor.data_ptr() for tensor in tensors])
         with self._drawing():
+            kept = self._asked.get(camera)
+            if kept is None or kept[0] != asked:  # who draws from and into the same tensors again is told nothing anew
+                request = requested(camera, self.options, scene, position, rotation, out, self.device)
+                # While the tensors are kept, no other has their id.
+                kept = self._asked[camera] = (asked, request, tensors)
             workers = self._workers_for(camera.height, camera.width, min(self.threads, views))
-            self._draw(workers, request, views)
+            self._draw(workers, kept[1], views)
 
     def _draw(self, workers: list["_Worker"], request: Request, views: int) -> None:
         if len(workers) == 1:

@@ -435,6 +435,22 @@ def test_running_out_of_slots_changes_nothing() -> None:
     assert all(torch.equal(seen[kind], expected[kind]) for kind in KINDS)
 
 
+def test_tensors_that_are_drawn_from_again_show_what_stands_in_them_now() -> None:
+    engine, (position, rotation) = RasterEngine([many_quads(80)], threads=1), many_poses(4)
+    scene, out = torch.zeros(4, dtype=torch.int64), frames(CAMERA, KINDS, 4, engine.device)
+    engine.render(CAMERA, scene, position, rotation, out)
+    position += 0.3
+    engine.render(CAMERA, scene, position, rotation, out)
+    expected = draw(engine, CAMERA, (position.clone(), rotation.clone()))
+    assert all(torch.equal(out[kind], expected[kind]) for kind in KINDS)
+    position.set_(torch.zeros(4, 3).contiguous())  # type: ignore[call-overload]
+    engine.render(CAMERA, scene, position, rotation, out)
+    expected = draw(engine, CAMERA, (torch.zeros(4, 3), rotation))
+    assert all(torch.equal(out[kind], expected[kind]) for kind in KINDS)
+    with pytest.raises(ValueError, match="rgb is"):
+        engine.render(CAMERA, scene, position, rotation, {**out, "rgb": out["rgb"][:, :8].contiguous()})
+
+
 def test_a_second_call_allocates_nothing_and_starts_no_thread() -> None:
     engine = RasterEngine([many_quads(80)], threads=2)
     position, rotation = many_poses(16)
