@@ -156,7 +156,8 @@ class BatchSimulator:
         if not given:
             raise UserError("a simulator was given no scene; give it at least one")
         self.scenes, self.categories = _with_one_table(_loaded(given, habitat_compatible))
-        settings = replace(self.agent.navigation, habitat_compatible=habitat_compatible)
+        ground = self.agent.navigation
+        settings = replace(ground, habitat_compatible=habitat_compatible or ground.habitat_compatible)
         # Ground is cut up once a scene, though a scene may be there several times.
         grids = {id(scene): nav_grid(scene, settings) for scene in self.scenes}
         self.grids = tuple(grids[id(scene)] for scene in self.scenes)

@@ -195,6 +195,13 @@ def test_motion_noise_moves_otherwise_but_never_through_walls(hall: SceneData) -
     assert (noisy.position[:, 2].abs() < 2).all()
 
 
+def test_ground_is_as_habitats_where_the_simulator_or_the_agent_asks_for_it(hall: SceneData) -> None:
+    asked = Agent(navigation=NavSettings(habitat_compatible=True))
+    for walks in (simulator(hall, agent=asked), simulator(hall, habitat_compatible=True)):
+        assert walks.grids[0].settings.habitat_compatible
+    assert not simulator(hall).grids[0].settings.habitat_compatible
+
+
 def test_the_agents_body_decides_where_it_fits(hall: SceneData) -> None:
     wide = simulator(hall, agent=Agent(navigation=NavSettings(agent_radius=0.4)))
     wide.reset(position=torch.tensor([-2.0, 0.0, 0.0]).expand(4, 3), yaw=torch.full((4,), math.pi / 2))
