@@ -53,6 +53,13 @@ class Options:
     seed: int = 0
     """of the episodes' order and the actions"""
 
+    def __post_init__(self) -> None:
+        if not self.envs or min(self.envs) < 1 or self.repeats < 1 or self.seconds <= 0:
+            raise ValueError(
+                f"envs {self.envs}, repeats {self.repeats}, seconds {self.seconds:g}: give one number of environments or "
+                "more, and each number above 0"
+            )
+
 
 def main(arguments: Sequence[str]) -> int:
     """Prints the table; 1 where the two sides disagree."""

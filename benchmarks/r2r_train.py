@@ -50,6 +50,12 @@ class Options:
     seed: int = 0
     """of weights and order"""
 
+    def __post_init__(self) -> None:
+        if min(self.batch_size, self.steps, self.threads) < 1:
+            raise ValueError(
+                f"batch_size {self.batch_size}, steps {self.steps}, threads {self.threads}: each must be at least 1"
+            )
+
 
 class Sections:
     """Seconds spent inside wrapped functions, by name."""

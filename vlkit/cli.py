@@ -6,6 +6,7 @@ Nothing heavy is imported before a command is known, so that help answers at onc
 import errno
 import importlib
 import os
+import runpy
 import signal
 import sys
 import threading
@@ -66,9 +67,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
+    plain = [word for word in words if word != "--debug"]
+    if debug and plain[:1] == ["bench"]:  # whose errors are reported by the process that it starts
+        plain.append("--debug")
+    return _reported(lambda: _run(plain), debug=debug)
+
+
+def run_timing(arguments: Sequence[str]) -> int:
+    """Runs a file of benchmarks/ as `python FILE ...` would, but what goes wrong is one message here too."""
+    file, *words = arguments
+    sys.argv = [file, *(word for word in words if word != "--debug")]
+
+    def act() -> int:
+        runpy.run_path(file, run_name="__main__")
+        return DONE
+
+    return _reported(act, debug="--debug" in words)
+
+
+def _reported(act: Callable[[], int], *, debug: bool) -> int:
+    """The exit code of what is done; where it fails, after one message."""
     try:
         with _orderly_end():
-            code = _run([word for word in words if word != "--debug"])
+            code = act()
             sys.stdout.flush()  # a pipe that was closed shows here at the latest
             return code
     except SystemExit as stop:  # how argparse and tyro end after help or wrong usage
@@ -145,7 +166,8 @@ def bench(words: Sequence[str]) -> int:
     # one did, installed or not.
     places = [str(folder.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
-    return subprocess.run([sys.executable, str(file), *words[1:]], check=False, env=environment).returncode
+    start = "import sys; from vlkit.cli import run_timing; sys.exit(run_timing(sys.argv[1:]))"
+    return subprocess.run([sys.executable, "-c", start, str(file), *words[1:]], check=False, env=environment).returncode
 
 
 def message(error: Exception) -> str:

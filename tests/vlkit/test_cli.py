@@ -319,6 +319,25 @@ def test_every_benchmark_calls_itself_by_its_command_in_its_help() -> None:
         assert f"vlkit bench {name}" in (ast.get_docstring(ast.parse(source)) or "")
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["text", "--rounds", "0"], "rounds is 0"),
+        (["r2r-step", "--repeats", "0"], "repeats 0"),
+        (["r2r-train", "--batch-size", "0"], "batch_size 0"),
+    ],
+)
+def test_a_benchmarks_wrong_option_is_one_message_and_a_traceback_where_it_is_asked_for(
+    words: list[str], told: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["bench", *words]) == 1
+    said = capfd.readouterr().err
+    assert told in said
+    assert "Traceback" not in said
+    assert cli.main(["bench", *words, "--debug"]) == 1
+    assert "Traceback" in capfd.readouterr().err
+
+
 def test_a_benchmark_runs_in_a_checkout(capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["bench", "import", "--rounds", "1"]) == 0
     assert "python -c pass (peer)" in capfd.readouterr().out
