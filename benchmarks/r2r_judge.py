@@ -91,8 +91,8 @@ def timed(seconds: dict[str, float], name: str, function: Callable[[], object]) 
 def vlkit_scores(predictions: Path, annotations: Path, connectivity: Path, scans: list[str]) -> Any:
     """What the command does before it computes intervals, with the graphs of `scans`."""
     from vlkit.envs.r2r import read_episodes, read_scans
-    from vlkit.tasks.navigation.judge import judge
-    from vlkit.tasks.navigation.submission import read_submission
+    from vlkit.tasks.r2r.judge import judge
+    from vlkit.tasks.r2r.submission import read_submission
 
     trajectories, problems = read_submission(predictions)
     graphs = read_scans(connectivity, scans)
@@ -103,7 +103,7 @@ def vlkit_scores(predictions: Path, annotations: Path, connectivity: Path, scans
 
 def command(predictions: Path, annotations: Path, connectivity: Path, output: Path) -> None:
     """The command, its table not shown."""
-    from vlkit.tasks.navigation import judge
+    from vlkit.tasks.r2r import judge
 
     arguments = ["--predictions", predictions, "--annotations", annotations]
     arguments += ["--connectivity", connectivity, "--output", output]

@@ -27,9 +27,9 @@ from vlkit.batches import Batches
 from vlkit.config import load
 from vlkit.envs import buildings
 from vlkit.envs.graph import R2RVectorEnv
-from vlkit.tasks.navigation.data import read_splits
-from vlkit.tasks.navigation.settings import Config, built_agent, made_tokenizer
-from vlkit.tasks.navigation.training import Losses
+from vlkit.tasks.r2r.data import read_splits
+from vlkit.tasks.r2r.settings import Config, built_agent, made_tokenizer
+from vlkit.tasks.r2r.training import Losses
 from vlkit.train import Step
 
 

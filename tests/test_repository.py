@@ -134,7 +134,7 @@ def test_the_import_rule_finds_what_it_forbids() -> None:
     assert set(imported(tree)) == {"torch", "vlkit.tasks", "h5py", "matplotlib.pyplot"}
     assert set(imported_at_import(tree)) == {"torch", "vlkit.tasks", "h5py"}
     assert "vlkit.tasks" in forbidden("vlkit.train")
-    assert "vlkit.envs" not in forbidden("vlkit.tasks.navigation.run")
+    assert "vlkit.envs" not in forbidden("vlkit.tasks.r2r.run")
     assert forbidden("vlkit.envs.graph") >= MODELS
     assert all(any(within(module, model) for module in MODULES) for model in MODELS)
 

@@ -24,11 +24,11 @@ PIPE_CLOSED = 128 + 13  # what a shell reports for a program that SIGPIPE ended
 
 # command: (its arguments, what it does, the function that takes the words behind it and returns an exit code)
 COMMANDS = {
-    "quickstart": ("", "train and judge an agent in a small generated world", "vlkit.tasks.navigation.run:quickstart"),
+    "quickstart": ("", "train and judge an agent in a small generated world", "vlkit.tasks.r2r.run:quickstart"),
     "train": ("CONFIG.toml", "train what the file describes; go on if interrupted", "vlkit.cli:train"),
     "eval": ("RUN", "report card, probes beside it, and a submission file", "vlkit.cli:evaluate"),
     "judge": ("BENCHMARK", "score anybody's submission file, strictly", "vlkit.cli:judge"),
-    "explain": ("RUN", "pictures of paths and of attention", "vlkit.tasks.navigation.pictures:main"),
+    "explain": ("RUN", "pictures of paths and of attention", "vlkit.tasks.r2r.pictures:main"),
     "view": ("SCENE", "look at a mesh: what an agent sees, where it walks", "vlkit.envs.simulator.view:main"),
     "check": ("WHAT", "compare with measurements of the original", "vlkit.cli:check"),
     "data": ("WHAT", "convert image features, generate buildings", "vlkit.cli:data"),
@@ -36,9 +36,9 @@ COMMANDS = {
     "doctor": ("", "devices, versions, data: what is missing and the fix", "vlkit.doctor:main"),
 }
 # task, as a configuration names it: the module with its functions train(arguments) and evaluate(arguments)
-TASKS = {"navigation": "vlkit.tasks.navigation.run"}
+TASKS = {"r2r": "vlkit.tasks.r2r.run"}
 # WHAT: (what it is, the function)
-BENCHMARKS = {"r2r": ("Room-to-Room: trajectories through navigation graphs", "vlkit.tasks.navigation.judge:main")}
+BENCHMARKS = {"r2r": ("Room-to-Room: trajectories through navigation graphs", "vlkit.tasks.r2r.judge:main")}
 DATA = {
     "features": ("image features of the panoramas into one memory-mapped file", "vlkit.envs.features:main"),
     "buildings": ("a small generated world in R2R's file formats", "vlkit.envs.buildings:main"),
@@ -124,7 +124,7 @@ def evaluate(words: Sequence[str]) -> int:
 
         return _call(_task(config.run_file(Path(words[0]))), "evaluate", words)
     if any(word.partition("=")[0] == "--agent" for word in words):
-        return _call(TASKS["navigation"], "evaluate", words)
+        return _call(TASKS["r2r"], "evaluate", words)
     return _usage(
         words,
         "usage: vlkit eval RUN [--key value ...]\n"
@@ -274,7 +274,7 @@ def _task(path: Path) -> str:
 
     name = config.read(path).get("task")
     if name is None:
-        raise UserError(f'{path}: does not say its task; add the line task = "navigation"')
+        raise UserError(f'{path}: does not say its task; add a line such as task = "r2r"')
     if name not in TASKS:
         raise UserError(f"{path}: there is no task {name!r}.{nearest(str(name), TASKS)}")
     return TASKS[name]

@@ -6,7 +6,7 @@ A task writes its settings as a frozen dataclass with a string under each field;
     class Config:
         '''Train a navigator.'''
 
-        task: Literal["navigation"] = "navigation"
+        task: Literal["r2r"] = "r2r"
         '''The task that this file is for.'''
         lr: float = 3e-4
         '''Learning rate at its highest.'''

@@ -1,1 +1,1 @@
-"""Vision-language navigation: follow an instruction through a building."""
+"""Navigation in continuous space: an LSTM policy turns an instruction and frames into movements."""

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from benchmarks.r2r_judge import item_scores
 from vlkit.envs import measures
 from vlkit.envs.r2r import read_scan
-from vlkit.tasks.navigation.metrics import LABELS, PUBLISHED, UNITS, scores
+from vlkit.tasks.r2r.metrics import LABELS, PUBLISHED, UNITS, scores
 
 A, B, C, D, E = range(5)
 # A --3-- B --4-- C --3-- D, and C --2-- E: the shortest paths are sums along these four edges.

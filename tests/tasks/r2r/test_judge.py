@@ -17,8 +17,8 @@ from benchmarks.r2r_judge import reference_scores
 from vlkit import cli
 from vlkit.envs.r2r import read_episodes, read_scans
 from vlkit.errors import UserError
-from vlkit.tasks.navigation.judge import confidence_intervals, judge, main
-from vlkit.tasks.navigation.submission import Trajectory, read_submission, write_submission
+from vlkit.tasks.r2r.judge import confidence_intervals, judge, main
+from vlkit.tasks.r2r.submission import Trajectory, read_submission, write_submission
 
 # One house and one barn. The house: A --3-- B --4-- C --3-- D, C --2-- E, and X beside A, which is not included.
 HOUSE = {"A": (0, 0, 0), "B": (3, 0, 0), "C": (3, 4, 0), "D": (0, 4, 0), "E": (3, 4, 2), "X": (0, 1, 0)}

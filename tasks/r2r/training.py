@@ -13,12 +13,12 @@ from vlkit.batches import Batches, seed_everything, stream_seed
 from vlkit.envs.graph import R2RVectorEnv, World
 from vlkit.envs.r2r import Episode, read_episodes
 from vlkit.errors import UserError
-from vlkit.tasks.navigation.agents import Transform, policy_walks, rollout, sampled, teacher
-from vlkit.tasks.navigation.data import Mirror, read_splits
-from vlkit.tasks.navigation.learning import Reward, actor_critic_loss, imitation_loss, progress_loss
-from vlkit.tasks.navigation.model import Policy
-from vlkit.tasks.navigation.probes import unread
-from vlkit.tasks.navigation.settings import (
+from vlkit.tasks.r2r.agents import Transform, policy_walks, rollout, sampled, teacher
+from vlkit.tasks.r2r.data import Mirror, read_splits
+from vlkit.tasks.r2r.learning import Reward, actor_critic_loss, imitation_loss, progress_loss
+from vlkit.tasks.r2r.model import Policy
+from vlkit.tasks.r2r.probes import unread
+from vlkit.tasks.r2r.settings import (
     Config,
     action_space,
     built_agent,
@@ -27,7 +27,7 @@ from vlkit.tasks.navigation.settings import (
     mirrors,
     train_options,
 )
-from vlkit.tasks.navigation.speaker import (
+from vlkit.tasks.r2r.speaker import (
     Speaker,
     mirrored,
     new_paths,

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from vlkit.tasks.navigation.agents import Rollout
-from vlkit.tasks.navigation.learning import Reward, actor_critic_loss, imitation_loss, progress_loss
+from vlkit.tasks.r2r.agents import Rollout
+from vlkit.tasks.r2r.learning import Reward, actor_critic_loss, imitation_loss, progress_loss
 
 INF = math.inf
 # Probabilities (steps, envs, actions); the second walk has two actions at its last step.

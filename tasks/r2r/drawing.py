@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import numpy as np
 
 from vlkit.envs.r2r import Scan
-from vlkit.tasks.navigation.metrics import SUCCESS_M
-from vlkit.tasks.navigation.narration import Step, steps, stopped
+from vlkit.tasks.r2r.metrics import SUCCESS_M
+from vlkit.tasks.r2r.narration import Step, steps, stopped
 
 if TYPE_CHECKING:  # importing the agents imports torch
-    from vlkit.tasks.navigation.agents import Walk
+    from vlkit.tasks.r2r.agents import Walk
 
 Point: TypeAlias = tuple[float, float]
 Box: TypeAlias = tuple[float, float, float, float]  # left, top, right, bottom

@@ -16,7 +16,7 @@ import numpy as np
 from vlkit.envs.r2r import Episode, Scan
 from vlkit.errors import UserError
 from vlkit.files import write_atomic
-from vlkit.tasks.navigation.drawing import (
+from vlkit.tasks.r2r.drawing import (
     COLOURS,
     STYLES,
     Disc,
@@ -25,11 +25,11 @@ from vlkit.tasks.navigation.drawing import (
     Shape,
     drawing,
 )
-from vlkit.tasks.navigation.metrics import LABELS, UNITS
-from vlkit.tasks.navigation.narration import Step, attention, described, measured, outcome, steps
+from vlkit.tasks.r2r.metrics import LABELS, UNITS
+from vlkit.tasks.r2r.narration import Step, attention, described, measured, outcome, steps
 
 if TYPE_CHECKING:  # importing the agents imports torch
-    from vlkit.tasks.navigation.agents import Walk
+    from vlkit.tasks.r2r.agents import Walk
 
 UNKNOWN = "<unk>"  # the tokenizer's word for those it does not know
 MOST = 3  # words of a step that are named with their weights

@@ -13,11 +13,11 @@ from vlkit.batches import seed_everything
 from vlkit.cli import main
 from vlkit.errors import UserError
 from vlkit.progress import Progress
-from vlkit.tasks.navigation import evaluation
-from vlkit.tasks.navigation.data import Splits, read_splits
-from vlkit.tasks.navigation.evaluation import EvalOptions, walks_of
-from vlkit.tasks.navigation.settings import Config, built_agent
-from vlkit.tasks.navigation.splits import split_name
+from vlkit.tasks.r2r import evaluation
+from vlkit.tasks.r2r.data import Splits, read_splits
+from vlkit.tasks.r2r.evaluation import EvalOptions, walks_of
+from vlkit.tasks.r2r.settings import Config, built_agent
+from vlkit.tasks.r2r.splits import split_name
 from vlkit.text import Tokenizer
 
 

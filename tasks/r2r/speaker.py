@@ -22,7 +22,7 @@ from vlkit.envs.r2r import Episode, Scan
 from vlkit.files import write_atomic
 from vlkit.generation import sample
 from vlkit.rnn import RecurrentLayer
-from vlkit.tasks.navigation.model import GEOMETRY, SIDEWAYS, candidate_geometry
+from vlkit.tasks.r2r.model import GEOMETRY, SIDEWAYS, candidate_geometry
 from vlkit.text import Tokenizer
 
 MAX_HOPS = 12  # R2R's longest route has 6; R4R's have 16, whose end is not told

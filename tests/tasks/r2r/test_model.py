@@ -14,9 +14,9 @@ from torch import Tensor
 from vlkit.encoders.text import TEXT_ENCODERS, text_encoder
 from vlkit.envs.features import Features
 from vlkit.envs.graph import FORWARD, STOP, R2RVectorEnv, World
-from vlkit.tasks.navigation.agents import policy_walks, rollout, sampled, teacher
-from vlkit.tasks.navigation.learning import Reward, actor_critic_loss, imitation_loss, progress_loss
-from vlkit.tasks.navigation.model import Ensemble, Memory, candidate_geometry, egocentric_geometry, last_choice
+from vlkit.tasks.r2r.agents import policy_walks, rollout, sampled, teacher
+from vlkit.tasks.r2r.learning import Reward, actor_critic_loss, imitation_loss, progress_loss
+from vlkit.tasks.r2r.model import Ensemble, Memory, candidate_geometry, egocentric_geometry, last_choice
 from vlkit.testing import check_text_encoder
 from vlkit.text import Tokenizer
 

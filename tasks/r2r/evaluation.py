@@ -16,15 +16,15 @@ from vlkit.envs.r2r import Episode, Scan
 from vlkit.errors import UserError
 from vlkit.plugins import nearest
 from vlkit.progress import Progress, progress
-from vlkit.tasks.navigation.agents import FIXED_AGENTS, Transform, Walk, fixed_agent, fixed_walks, policy_walks
-from vlkit.tasks.navigation.data import Splits, read_splits
-from vlkit.tasks.navigation.metrics import LABELS, UNITS
-from vlkit.tasks.navigation.model import Ensemble, Policy
-from vlkit.tasks.navigation.probes import test_time_probes, unread
-from vlkit.tasks.navigation.settings import Config, action_space, built_agent
-from vlkit.tasks.navigation.splits import split_name
-from vlkit.tasks.navigation.submission import Trajectory, remove_submissions, write_submission
-from vlkit.tasks.navigation.training import DEVICES, FREE
+from vlkit.tasks.r2r.agents import FIXED_AGENTS, Transform, Walk, fixed_agent, fixed_walks, policy_walks
+from vlkit.tasks.r2r.data import Splits, read_splits
+from vlkit.tasks.r2r.metrics import LABELS, UNITS
+from vlkit.tasks.r2r.model import Ensemble, Policy
+from vlkit.tasks.r2r.probes import test_time_probes, unread
+from vlkit.tasks.r2r.settings import Config, action_space, built_agent
+from vlkit.tasks.r2r.splits import split_name
+from vlkit.tasks.r2r.submission import Trajectory, remove_submissions, write_submission
+from vlkit.tasks.r2r.training import DEVICES, FREE
 from vlkit.text import Tokenizer
 from vlkit.train import chosen_device
 
@@ -478,7 +478,7 @@ def report_card(
     minutes = [run.minutes for run in runs]
     return report.report(
         title,
-        task="navigation",
+        task="r2r",
         split=test.split,
         ids=[episode.id for episode in episodes],
         metrics=rows(walks),

@@ -13,10 +13,10 @@ from torch import Tensor
 from vlkit.envs.graph import R2RVectorEnv, World
 from vlkit.envs.r2r import Episode, read_episodes
 from vlkit.generation import greedy
-from vlkit.tasks.navigation.agents import rollout, teacher
-from vlkit.tasks.navigation.data import Mirror, read_splits
-from vlkit.tasks.navigation.model import GEOMETRY, candidate_geometry
-from vlkit.tasks.navigation.speaker import (
+from vlkit.tasks.r2r.agents import rollout, teacher
+from vlkit.tasks.r2r.data import Mirror, read_splits
+from vlkit.tasks.r2r.model import GEOMETRY, candidate_geometry
+from vlkit.tasks.r2r.speaker import (
     MAX_HOPS,
     Routes,
     Speaker,

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vlkit.envs.graph import World
 from vlkit.errors import UserError
-from vlkit.tasks.navigation.model import Observation
+from vlkit.tasks.r2r.model import Observation
 
 Value = TypeVar("Value")
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vlkit.envs.r2r import Scan
-from vlkit.tasks.navigation.metrics import SUCCESS_M
+from vlkit.tasks.r2r.metrics import SUCCESS_M
 
 if TYPE_CHECKING:  # importing the agents imports torch
-    from vlkit.tasks.navigation.agents import Walk
+    from vlkit.tasks.r2r.agents import Walk
 
 UP_M = 0.5  # a hop that climbs as much is called "up"
 STRAIGHT_DEG, BACK_DEG = 5.0, 170.0  # a smaller turn is called "ahead", a larger one "back"

@@ -19,8 +19,8 @@ import torch
 
 from vlkit.encoders.text import text_encoder
 from vlkit.envs.graph import World
-from vlkit.tasks.navigation.data import Splits, read_splits
-from vlkit.tasks.navigation.model import PanoramicAgent, Seq2SeqAgent
+from vlkit.tasks.r2r.data import Splits, read_splits
+from vlkit.tasks.r2r.model import PanoramicAgent, Seq2SeqAgent
 from vlkit.text import Tokenizer
 
 Places = Mapping[str, tuple[float, float, float]]

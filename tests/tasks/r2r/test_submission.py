@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from vlkit.envs.r2r import Episode
 from vlkit.errors import UserError
-from vlkit.tasks.navigation import submission
-from vlkit.tasks.navigation.submission import Trajectory, read_submission, shown, write_submission
+from vlkit.tasks.r2r import submission
+from vlkit.tasks.r2r.submission import Trajectory, read_submission, shown, write_submission
 
 
 def write(folder: Path, content: Any, name: str = "predictions.json") -> Path:

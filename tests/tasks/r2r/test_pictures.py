@@ -16,14 +16,14 @@ from PIL import Image, ImageColor
 from vlkit.envs.graph import STOP
 from vlkit.envs.r2r import Episode, Scan
 from vlkit.errors import UserError
-from vlkit.tasks.navigation import evaluation, pictures
-from vlkit.tasks.navigation.agents import Walk
-from vlkit.tasks.navigation.drawing import COLOURS, WIDTH, Disc, Drawing, Label, Line, drawing, storeys
-from vlkit.tasks.navigation.evaluation import EvalOptions, Explained
-from vlkit.tasks.navigation.metrics import scores
-from vlkit.tasks.navigation.narration import attention, described, measured, outcome, steps
-from vlkit.tasks.navigation.page import spans, write_page
-from vlkit.tasks.navigation.pictures import draw_attention, draw_map, pick, readable
+from vlkit.tasks.r2r import evaluation, pictures
+from vlkit.tasks.r2r.agents import Walk
+from vlkit.tasks.r2r.drawing import COLOURS, WIDTH, Disc, Drawing, Label, Line, drawing, storeys
+from vlkit.tasks.r2r.evaluation import EvalOptions, Explained
+from vlkit.tasks.r2r.metrics import scores
+from vlkit.tasks.r2r.narration import attention, described, measured, outcome, steps
+from vlkit.tasks.r2r.page import spans, write_page
+from vlkit.tasks.r2r.pictures import draw_attention, draw_map, pick, readable
 
 # Two storeys, stairs from b over the landing s to u. `behind` is near the goal e, but through a wall.
 PLACES = {

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vlkit.envs.graph import FORWARD, RIGHT, STOP, R2RVectorEnv, World
 from vlkit.errors import UserError
-from vlkit.tasks.navigation.agents import (
+from vlkit.tasks.r2r.agents import (
     FIXED_AGENTS,
     ActionPrior,
     FixedAgent,
@@ -33,9 +33,9 @@ from vlkit.tasks.navigation.agents import (
     streams,
     teacher,
 )
-from vlkit.tasks.navigation.data import read_splits
-from vlkit.tasks.navigation.judge import judge
-from vlkit.tasks.navigation.submission import Trajectory
+from vlkit.tasks.r2r.data import read_splits
+from vlkit.tasks.r2r.judge import judge
+from vlkit.tasks.r2r.submission import Trajectory
 from vlkit.text import Tokenizer
 
 NewAgent = Callable[..., Any]

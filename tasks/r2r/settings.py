@@ -13,7 +13,7 @@ from vlkit.envs.graph import World
 from vlkit.envs.measures import UNITS
 from vlkit.envs.r2r import Episode
 from vlkit.plugins import nearest
-from vlkit.tasks.navigation.model import PanoramicAgent, Seq2SeqAgent
+from vlkit.tasks.r2r.model import PanoramicAgent, Seq2SeqAgent
 from vlkit.text import Tokenizer, read_vectors
 from vlkit.train import TrainOptions
 
@@ -32,7 +32,7 @@ class Config:
     """folder with R2R_train.json, R2R_val_seen.json and R2R_val_unseen.json (or R4R, RxR, REVERIE files)"""
     connectivity: Path
     """folder with <scan>_connectivity.json files"""
-    task: Literal["navigation"] = "navigation"
+    task: Literal["r2r"] = "r2r"
     """the task that this file is for"""
     output: Path | None = None
     """the run's folder; runs/<name of the file>-<seed> where it is not given"""

@@ -10,7 +10,7 @@ import torch
 from vlkit.envs.graph import R2RVectorEnv, World
 from vlkit.envs.r2r import Episode
 from vlkit.errors import UserError
-from vlkit.tasks.navigation import probes
+from vlkit.tasks.r2r import probes
 
 
 def instructions(world: World) -> list[tuple[int, ...]]:

@@ -12,8 +12,8 @@ import torch
 
 from vlkit.envs.graph import R2RVectorEnv, World
 from vlkit.errors import UserError
-from vlkit.tasks.navigation.agents import rollout, teacher
-from vlkit.tasks.navigation.data import MIRRORED, Mirror, Splits, read_splits
+from vlkit.tasks.r2r.agents import rollout, teacher
+from vlkit.tasks.r2r.data import MIRRORED, Mirror, Splits, read_splits
 from vlkit.text import Tokenizer
 
 

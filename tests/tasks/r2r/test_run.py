@@ -16,10 +16,10 @@ from safetensors.torch import load_file
 from vlkit import checkpoint, report
 from vlkit.cli import main
 from vlkit.envs import buildings
-from vlkit.tasks.navigation import judge
+from vlkit.tasks.r2r import judge
 
 SMALL = """
-task = "navigation"
+task = "r2r"
 dim = 16
 word_dim = 8
 geometry_dim = 8
@@ -165,9 +165,9 @@ def test_an_error_is_better_where_it_is_smaller(experiment: Path, tmp_path: Path
 
 def test_a_demonstration_is_the_annotated_path_where_the_oracle_is_the_reference(world: Path) -> None:
     from vlkit.batches import seed_everything
-    from vlkit.tasks.navigation.data import read_splits
-    from vlkit.tasks.navigation.settings import Config, built_agent, made_tokenizer
-    from vlkit.tasks.navigation.training import Losses
+    from vlkit.tasks.r2r.data import read_splits
+    from vlkit.tasks.r2r.settings import Config, built_agent, made_tokenizer
+    from vlkit.tasks.r2r.training import Losses
     from vlkit.train import Step
 
     annotations, connectivity = world / "annotations", world / "connectivity"

@@ -17,7 +17,7 @@ from vlkit.envs.measures import scores
 from vlkit.envs.r2r import Episode
 from vlkit.errors import UserError
 from vlkit.plugins import nearest
-from vlkit.tasks.navigation.model import Observation, Policy
+from vlkit.tasks.r2r.model import Observation, Policy
 
 ActionSpace = Literal["panoramic", "egocentric"]
 SHRINK = 0.6  # walks that ended are left out once so few are left; each time costs a copy of the memory

@@ -19,7 +19,7 @@ from vlkit.config import load
 from vlkit.envs.r2r import Scan
 from vlkit.errors import UserError
 from vlkit.files import write_atomic
-from vlkit.tasks.navigation.drawing import (
+from vlkit.tasks.r2r.drawing import (
     COLOURS,
     STYLES,
     WIDTH,
@@ -32,14 +32,14 @@ from vlkit.tasks.navigation.drawing import (
     drawing,
     rectangle,
 )
-from vlkit.tasks.navigation.narration import attention, measured, outcome, steps
-from vlkit.tasks.navigation.page import write_page
+from vlkit.tasks.r2r.narration import attention, measured, outcome, steps
+from vlkit.tasks.r2r.page import write_page
 
 if TYPE_CHECKING:  # importing the agents imports torch, and matplotlib is not light either
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from vlkit.tasks.navigation.agents import Walk
+    from vlkit.tasks.r2r.agents import Walk
 
 RESOLUTION = 2  # sharp on fine screens and in print
 DOTS_AN_INCH = 100.0
@@ -87,7 +87,7 @@ def main(arguments: Sequence[str]) -> int:
     options = load(Options, None, arguments, prog="vlkit explain")
     from rich.console import Console
 
-    from vlkit.tasks.navigation.evaluation import EvalOptions, walks_of
+    from vlkit.tasks.r2r.evaluation import EvalOptions, walks_of
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
     wanted = list(dict.fromkeys(options.episode))

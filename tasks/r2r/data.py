@@ -12,8 +12,8 @@ from vlkit.envs.graph import World, episode_tables
 from vlkit.envs.graph_tables import graph_tables
 from vlkit.envs.r2r import Episode, Scan, annotations_file, read_episodes, read_scans
 from vlkit.errors import UserError
-from vlkit.tasks.navigation.model import Observation
-from vlkit.tasks.navigation.splits import split_name
+from vlkit.tasks.r2r.model import Observation
+from vlkit.tasks.r2r.splits import split_name
 from vlkit.text import Tokenizer
 
 MIRRORED = (("left", "right"), ("clockwise", "counterclockwise"), ("leftmost", "rightmost"), ("lefthand", "righthand"))

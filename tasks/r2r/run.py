@@ -10,10 +10,10 @@ from typing import Literal
 
 from vlkit import config
 from vlkit.envs import buildings
-from vlkit.tasks.navigation import pictures
-from vlkit.tasks.navigation.evaluation import evaluate
-from vlkit.tasks.navigation.settings import Config
-from vlkit.tasks.navigation.training import train_with_arms
+from vlkit.tasks.r2r import pictures
+from vlkit.tasks.r2r.evaluation import evaluate
+from vlkit.tasks.r2r.settings import Config
+from vlkit.tasks.r2r.training import train_with_arms
 
 __all__ = ["evaluate", "quickstart", "train"]
 

@@ -23,9 +23,9 @@ from vlkit.envs.r2r import Episode, Scan, annotations_file, read_episodes, read_
 from vlkit.errors import UserError
 from vlkit.files import write_atomic
 from vlkit.statistics import bootstrap_intervals
-from vlkit.tasks.navigation.metrics import LABELS, PUBLISHED, UNITS, scores
-from vlkit.tasks.navigation.splits import SPLITS, split_name
-from vlkit.tasks.navigation.submission import Problems, Trajectory, read_submission, shown
+from vlkit.tasks.r2r.metrics import LABELS, PUBLISHED, UNITS, scores
+from vlkit.tasks.r2r.splits import SPLITS, split_name
+from vlkit.tasks.r2r.submission import Problems, Trajectory, read_submission, shown
 
 Mode = Literal["compat", "fixed"]
 Allowed = Literal["missing", "unknown", "duplicates"]

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vlkit.envs.graph import STOP
 from vlkit.envs.measures import SUCCESS_M
-from vlkit.tasks.navigation.agents import Rollout
+from vlkit.tasks.r2r.agents import Rollout
 
 
 @dataclass(frozen=True)

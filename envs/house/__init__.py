@@ -1,0 +1,1 @@
+"""Generated houses: floor plans, furniture, instructions for walks through them, and the files of a benchmark."""
