@@ -142,6 +142,39 @@ class MultiHeadAttention(nn.Module):
         return states.reshape(*states.shape[:-1], self.heads, -1)
 
 
+class CrossAttention(nn.Module):
+    """Scaled dot attention of many queries of a row over its words, such as every step of a walk over its instruction.
+
+    `project(keys)` comes first, once for all queries. With several heads (Vaswani et al. 2017, section 3.2.2) the weights
+    that come back are their mean. A query gives what it gives among others.
+    """
+
+    def __init__(self, query_dim: int, key_dim: int, dim: int, heads: int = 1) -> None:
+        super().__init__()
+        if heads < 1 or dim % heads:
+            raise UserError(f"dim {dim} does not divide into {heads} heads; take a multiple")
+        self.heads = heads
+        self.query = nn.Linear(query_dim, dim)
+        self.key_and_value = nn.Linear(key_dim, 2 * dim)
+
+    def project(self, keys: Tensor) -> Tensor:
+        """(batch, words, key_dim) -> (batch, words, 2 * dim)"""
+        return cast(Tensor, self.key_and_value(keys))
+
+    def forward(self, queries: Tensor, mask: Tensor | None, projected: Tensor) -> tuple[Tensor, Tensor]:
+        """(batch, queries, query_dim), (batch, words), projected -> (batch, queries, dim), (batch, queries, words)"""
+        key, value = (self._by_head(part) for part in projected.chunk(2, dim=2))
+        query = self._by_head(self.query(queries))
+        scores = query @ key.transpose(2, 3) / math.sqrt(query.shape[3])
+        weights = masked_softmax(scores, None if mask is None else mask[:, None, None])
+        contexts = (weights @ value).transpose(1, 2).flatten(2)
+        return contexts, weights.mean(dim=1)
+
+    def _by_head(self, states: Tensor) -> Tensor:
+        """(batch, places, dim) -> (batch, heads, places, dim / heads)"""
+        return states.reshape(*states.shape[:2], self.heads, -1).transpose(1, 2)
+
+
 class LuongAttention(nn.Module):
     """An attention of `ATTENTIONS` and the layer behind it: h~ = tanh(W [context; query]) (Luong et al. 2015, eq. 5)."""
 

@@ -73,6 +73,17 @@ class Arm:
 
 
 @dataclass(frozen=True)
+class Part:
+    """The main result on some of the items: those of one kind of question, of one length of path."""
+
+    by: str
+    """what the items are told apart by: "path length" """
+    name: str
+    items: int
+    metrics: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
 class DataFile:
     """A file that the numbers depend on."""
 
@@ -116,6 +127,7 @@ class Report:
     minutes: float | None = None
     notes: tuple[str, ...] = ()
     created: str = ""
+    parts: tuple[Part, ...] = ()
     headline: tuple[str, ...] = ()
     """the metrics to show first beside the probes, where there is no room for all"""
     resampled: str = "items"
@@ -180,6 +192,7 @@ def report(
     headline: Sequence[str] = (),
     resampled: str = "items",
     command: str | None = None,
+    parts: Sequence[Part] = (),
 ) -> Report:
     """A report of what was just measured, with this process's command, code and versions.
 
@@ -206,6 +219,7 @@ def report(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         headline=tuple(headline),
         resampled=resampled,
+        parts=tuple(parts),
     )
 
 
@@ -252,6 +266,9 @@ def read(path: str | Path) -> Report:
                 "seeds": tuple(content["seeds"]),
                 "notes": tuple(content["notes"]),
                 "headline": tuple(content["headline"]),
+                "parts": tuple(
+                    Part(**part | {"metrics": _read_rows(part["metrics"])}) for part in content.get("parts", [])
+                ),
             }
         )
     except (KeyError, TypeError, ValueError) as error:
@@ -286,6 +303,7 @@ def aggregated(reports: Sequence[Report]) -> Report:
         title=f"{first.title}, {len(reports)} seeds",
         metrics=_over_seeds([each.metrics for each in reports]),
         arms=tuple(arms),
+        parts=(),
         seeds=tuple(seeds),
         minutes=sum(minutes) / len(minutes) if minutes else None,
         notes=tuple(notes),
@@ -307,6 +325,8 @@ def markdown(report: Report) -> str:
     parts = [f"# {report.title}", _subtitle(report), _markdown_table(_main(report)), _explanation(report)]
     if report.arms:
         parts += ["## Probes", _markdown_table(_side_by_side(_with_main(report))), _legend(report)]
+    for by, table in _parts(report):
+        parts += [f"## By {by}", _markdown_table(table)]
     parts += [f"- {note}" for note in report.notes]
     parts += ["## To get these numbers again", f"```\n{report.command}\n```"]
     parts.append("\n".join(f"- {name}: {value}" for name, value in _provenance(report, short=False)))
@@ -334,6 +354,9 @@ def show(report: Report, console: Any = None) -> None:
         console.print(_legend(report), markup=False)
         if left_out:
             console.print(f"Of the probes, {', '.join(left_out)} are in report.md.", markup=False)
+    for by, parted in _parts(report):
+        console.print(f"\nBy {by}:", markup=False)
+        console.print(_rich_table(_fitting(parted, console.width)))
     for note in report.notes:
         console.print(f"Note: {note}", markup=False)
     console.print("\nTo get these numbers again:")
@@ -444,6 +467,20 @@ def _main(report: Report) -> Table:
 
 def _with_main(report: Report) -> list[tuple[str, str, tuple[Row, ...]]]:
     return [(report.title, "", _ordered(report)), *((arm.name, arm.kind, arm.metrics) for arm in report.arms)]
+
+
+def _parts(report: Report) -> list[tuple[str, Table]]:
+    """A table for each thing that items are told apart by."""
+    order = [row.name for row in _ordered(report)]
+    tables = []
+    for by in dict.fromkeys(part.by for part in report.parts):
+        own = [part for part in report.parts if part.by == by]
+        lines = [(part.name, "", tuple(sorted(part.metrics, key=lambda row: order.index(row.name)))) for part in own]
+        table = _side_by_side(lines, kinds=False)
+        for line, count in zip(table, ["items", *(str(part.items) for part in own)], strict=True):
+            line.insert(1, count)
+        tables.append((by, table))
+    return tables
 
 
 def _ordered(report: Report) -> tuple[Row, ...]:

@@ -8,6 +8,7 @@ from vlkit.attention import (
     ATTENTIONS,
     AdditiveAttention,
     BilinearAttention,
+    CrossAttention,
     DotAttention,
     LuongAttention,
     MultiHeadAttention,
@@ -151,3 +152,35 @@ def test_wrong_names_and_heads_are_named() -> None:
         attention("multihead", 6, 8, heads=3)
     with pytest.raises(UserError, match="takes no option 'head'. Did you mean 'heads'"):
         attention("multihead", 6, 8, head=3)
+
+
+def test_a_query_gives_what_it_gives_among_others() -> None:
+    torch.manual_seed(0)
+    attend = CrossAttention(query_dim=6, key_dim=5, dim=8, heads=2)
+    queries, words = torch.randn(3, 4, 6), torch.randn(3, 7, 5)
+    mask = torch.arange(7) < torch.tensor([[7], [3], [1]])
+    projected = attend.project(words)
+    contexts, weights = attend(queries, mask, projected)
+    assert contexts.shape == (3, 4, 8)
+    assert weights.shape == (3, 4, 7)
+    torch.testing.assert_close(weights.sum(2), torch.ones(3, 4))
+    assert not weights[1, :, 3:].any()
+    alone, alone_weights = attend(queries[:, 2:3], mask, projected)
+    torch.testing.assert_close(alone, contexts[:, 2:3])
+    torch.testing.assert_close(alone_weights, weights[:, 2:3])
+
+
+def test_cross_attention_does_not_see_padding() -> None:
+    torch.manual_seed(0)
+    attend = CrossAttention(query_dim=6, key_dim=5, dim=8)
+    queries, words = torch.randn(2, 4, 6), torch.randn(2, 3, 5)
+    mask = torch.ones(2, 3, dtype=torch.bool)
+    contexts, _ = attend(queries, mask, attend.project(words))
+    longer = torch.cat([words, torch.full((2, 2, 5), 9.0)], dim=1)
+    padded, _ = attend(queries, torch.nn.functional.pad(mask, (0, 2)), attend.project(longer))
+    torch.testing.assert_close(padded, contexts)
+
+
+def test_cross_attention_says_which_heads_do_not_fit() -> None:
+    with pytest.raises(UserError, match="dim 8 does not divide into 3 heads"):
+        CrossAttention(query_dim=6, key_dim=5, dim=8, heads=3)

@@ -15,6 +15,7 @@ from vlkit.encoders.image import (
     image_encoder,
 )
 from vlkit.errors import UserError
+from vlkit.testing import check_image_encoder
 
 
 @pytest.fixture(autouse=True)
@@ -139,3 +140,17 @@ def test_wrong_names_and_options_are_named() -> None:
     with pytest.raises(UserError, match="small_cnn of dim 12"):
         image_encoder("small_cnn", dim=12)
     assert {"small_cnn", "resnet18", "vgg16", "efficientnet_b0"} <= set(IMAGE_ENCODERS)
+
+
+@pytest.mark.parametrize(("size", "patches"), [((64, 64), (8, 8)), ((60, 84), (7, 10)), ((16, 16), (2, 2))])
+def test_the_nature_cnn_keeps_the_contract(size: tuple[int, int], patches: tuple[int, int]) -> None:
+    encoder = image_encoder("nature_cnn", dim=16)
+    check_image_encoder(encoder, size=size)
+    assert grid_shape(encoder, *size) == patches
+
+
+def test_the_nature_cnn_says_what_it_cannot_be() -> None:
+    with pytest.raises(UserError, match="nature_cnn of dim 7; take an even number"):
+        image_encoder("nature_cnn", dim=7)
+    with pytest.raises(UserError, match="nature_cnn has no pretrained weights"):
+        image_encoder("nature_cnn", pretrained=True)

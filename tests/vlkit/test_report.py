@@ -16,6 +16,7 @@ import vlkit
 from vlkit.errors import UserError
 from vlkit.report import (
     Arm,
+    Part,
     Report,
     Row,
     aggregated,
@@ -106,6 +107,22 @@ def test_a_report_comes_back_from_its_file(tmp_path: Path) -> None:
     assert read(tmp_path / "eval" / "report.json") == original
     assert json.loads((tmp_path / "eval" / "report.json").read_text())["schema"] == 1
     assert sorted(path.name for path in (tmp_path / "eval").iterdir()) == ["report.json", "report.md"]
+
+
+def test_parts_stand_in_a_table_for_each_thing_that_items_are_told_apart_by(tmp_path: Path) -> None:
+    parts = [
+        Part("path length", "under 4 m", 2, metrics(0.6)),
+        Part("path length", "4 m and more", 1, metrics(0.2)),
+        Part("rooms", "3", 3, metrics(0.4)),
+    ]
+    original = card(parts=parts, headline=["spl"])
+    write(original, tmp_path)
+    assert read(tmp_path) == original
+    for text in (printed(original, width=120), markdown(original)):
+        assert [text.lower().count(f"by {by}") for by in ("path length", "rooms")] == [1, 1]
+    lines = markdown(original).partition("## By path length")[2].splitlines()
+    assert [cell.strip() for cell in lines[2].split("|")[1:5]] == ["", "items", "SPL %", "NE m"]
+    assert [cell.strip() for cell in lines[4].split("|")[1:4]] == ["under 4 m", "2", "55.0"]
 
 
 def test_the_result_comes_first_then_the_probes_then_where_it_comes_from(tmp_path: Path) -> None:
