@@ -17,6 +17,13 @@ def register() -> None:
             # Our tests run Gymnasium's full checker once; its passive one would look at every step of every user.
             disable_env_checker=True,
         )
+    if "vlkit/HouseNav-v0" not in gymnasium.registry:
+        gymnasium.register(
+            id="vlkit/HouseNav-v0",
+            entry_point="vlkit.envs.navigation:HouseNavEnv",
+            vector_entry_point="vlkit.envs.navigation:NavigationVectorEnv",
+            disable_env_checker=True,
+        )
 
 
 register()

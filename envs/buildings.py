@@ -11,9 +11,6 @@ says `"synthetic": true`, so that no score on this world is taken for one on R2R
 import itertools
 import json
 import math
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +23,7 @@ from vlkit.envs.directions import instructions
 from vlkit.envs.floor_plans import Building, random_building
 from vlkit.envs.r2r import Scan
 from vlkit.errors import UserError
-from vlkit.files import cannot_write
+from vlkit.files import replace_folder
 from vlkit.progress import progress
 
 FORMAT = "vlkit synthetic buildings"
@@ -241,20 +238,7 @@ def _own_files(folder: Path) -> set[str]:
 
 def _write(folder: Path, files: dict[str, str]) -> None:
     """Writes the files to a folder beside this one, which then takes its place."""
-    folder = folder.resolve()
-    temporary: Path | None = None
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
-        new, old = temporary / "new", temporary / "old"
+    with replace_folder(folder) as new:
         for name, text in files.items():
             (new / name).parent.mkdir(parents=True, exist_ok=True)
             (new / name).write_text(text, encoding="utf-8", newline="\n")
-        if folder.exists():
-            os.rename(folder, old)
-        os.rename(new, folder)
-    except OSError as error:
-        raise cannot_write(folder, error) from error
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)

@@ -147,11 +147,12 @@ def dtw(apart: Floats, reference_counts: Numbers, counts: Numbers) -> Floats:
     total = np.full((reference_steps + 1, steps + 1, items), np.inf)
     total[0, 0] = 0.0
     cost = np.ascontiguousarray(apart.transpose(1, 2, 0))  # items last: each of the small steps below is one vector
-    for i in range(reference_steps):
-        for j in range(steps):
-            best = np.minimum(total[i, j], total[i, j + 1])
-            np.minimum(best, total[i + 1, j], out=best)
-            np.add(best, cost[i, j], out=total[i + 1, j + 1])
+    # Along a diagonal no cell waits for another, so that each is one step for numpy.
+    for diagonal in range(reference_steps + steps - 1):
+        i = np.arange(max(diagonal - steps + 1, 0), min(diagonal + 1, reference_steps))
+        j = diagonal - i
+        best = np.minimum(np.minimum(total[i, j], total[i, j + 1]), total[i + 1, j])
+        total[i + 1, j + 1] = best + cost[i, j]
     return total[reference_counts, counts, np.arange(items)]
 
 

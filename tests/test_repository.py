@@ -19,7 +19,17 @@ REPOSITORY = Path(__file__).parents[1]
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
 FOLDERS = {"vlkit": "vlkit", "tasks": "vlkit.tasks", "envs": "vlkit.envs"}
 # What starts slowly or may be absent is imported in the function that uses it.
-LAZY = {"accelerate", "h5py", "habitat_sim", "huggingface_hub", "matplotlib", "networkx", "tensorboard", "torchvision"}
+LAZY = {
+    "accelerate",
+    "h5py",
+    "habitat_sim",
+    "huggingface_hub",
+    "imageio",
+    "matplotlib",
+    "networkx",
+    "tensorboard",
+    "torchvision",
+}
 LAZY |= {"transformers", "warp"}
 # The path to `vlkit --help` and `vlkit doctor` needs the standard library alone.
 LIGHT = {

@@ -24,22 +24,27 @@ PIPE_CLOSED = 128 + 13  # what a shell reports for a program that SIGPIPE ended
 
 # command: (its arguments, what it does, the function that takes the words behind it and returns an exit code)
 COMMANDS = {
-    "quickstart": ("", "train and judge an agent in a small generated world", "vlkit.tasks.r2r.run:quickstart"),
+    "quickstart": (
+        "",
+        "generate houses, train a navigator, judge it, show it",
+        "vlkit.tasks.navigation.run:quickstart",
+    ),
     "train": ("CONFIG.toml", "train what the file describes; go on if interrupted", "vlkit.cli:train"),
     "eval": ("RUN", "report card, probes beside it, and a submission file", "vlkit.cli:evaluate"),
     "judge": ("BENCHMARK", "score anybody's submission file, strictly", "vlkit.cli:judge"),
-    "explain": ("RUN", "pictures of paths and of attention", "vlkit.tasks.r2r.pictures:main"),
+    "explain": ("RUN", "pictures of walks and of attention", "vlkit.cli:explain"),
     "view": ("SCENE", "look at a mesh: what an agent sees, where it walks", "vlkit.envs.simulator.view:main"),
     "check": ("WHAT", "compare with measurements of the original", "vlkit.cli:check"),
-    "data": ("WHAT", "convert image features, generate buildings", "vlkit.cli:data"),
+    "data": ("WHAT", "generate houses or buildings, convert features", "vlkit.cli:data"),
     "bench": ("WHAT", "time it on this machine, with the peer beside it", "vlkit.cli:bench"),
     "doctor": ("", "devices, versions, data: what is missing and the fix", "vlkit.doctor:main"),
 }
-# task, as a configuration names it: the module with its functions train(arguments) and evaluate(arguments)
-TASKS = {"r2r": "vlkit.tasks.r2r.run"}
+# task, as a configuration names it: the module with its functions train, evaluate and explain of the words behind
+TASKS = {"navigation": "vlkit.tasks.navigation.run", "r2r": "vlkit.tasks.r2r.run"}
 # WHAT: (what it is, the function)
 BENCHMARKS = {"r2r": ("Room-to-Room: trajectories through navigation graphs", "vlkit.tasks.r2r.judge:main")}
 DATA = {
+    "houses": ("generated houses, and walks in them in VLN-CE's file formats", "vlkit.envs.house.benchmark:main"),
     "features": ("image features of the panoramas into one memory-mapped file", "vlkit.envs.features:main"),
     "buildings": ("a small generated world in R2R's file formats", "vlkit.envs.buildings:main"),
 }
@@ -56,7 +61,7 @@ TIMINGS = {
     "text": ("the text encoder on unequal texts, packed LSTMs beside it", "text_encoder.py"),
 }
 # module: the extra in pyproject.toml that installs it
-EXTRAS = {"h5py": "hdf5", "tensorboard": "track", "networkx": "dev", "trimesh": "dev"}
+EXTRAS = {"h5py": "hdf5", "imageio": "video", "tensorboard": "track", "networkx": "dev", "trimesh": "dev"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -124,13 +129,28 @@ def evaluate(words: Sequence[str]) -> int:
 
         return _call(_task(config.run_file(Path(words[0]))), "evaluate", words)
     if any(word.partition("=")[0] == "--agent" for word in words):
-        return _call(TASKS["r2r"], "evaluate", words)
+        # Agents that need no training: those of R2R's graphs are told by their connectivity.
+        graphs = any(word.partition("=")[0] == "--connectivity" for word in words)
+        return _call(TASKS["r2r" if graphs else "navigation"], "evaluate", words)
     return _usage(
         words,
         "usage: vlkit eval RUN [--key value ...]\n"
         "       vlkit eval --agent NAME [--key value ...]\n\n"
         "RUN is a folder that `vlkit train` wrote; NAME is an agent that needs no training.\n"
         "`vlkit eval RUN --help` and `vlkit eval --agent random --help` list the settings.",
+    )
+
+
+def explain(words: Sequence[str]) -> int:
+    """`vlkit explain RUN ...` asks the task that RUN was trained for."""
+    if words and not words[0].startswith("-"):
+        from vlkit import config
+
+        return _call(_task(config.run_file(Path(words[0]))), "explain", words)
+    return _usage(
+        words,
+        "usage: vlkit explain RUN [--key value ...]\n\n"
+        "RUN is a folder that `vlkit train` wrote; `vlkit explain RUN --help` lists the settings.",
     )
 
 

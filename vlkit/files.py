@@ -1,6 +1,8 @@
 """Writing files so that a reader sees the old file or the new one, never half of one."""
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -28,6 +30,30 @@ def write_atomic(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # where a parent is a file, there is nothing to remove, and that is no better message
             temporary.unlink()
+
+
+@contextmanager
+def replace_folder(path: str | Path) -> Iterator[Path]:
+    """Yields an empty folder beside `path`, which takes its place when the block ends and is removed when it fails.
+
+    Raises UserError where it cannot be written or the disk is full.
+    """
+    path = Path(path).resolve()
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+        new = temporary / "new"
+        new.mkdir()
+        yield new
+        if path.exists():
+            os.rename(path, temporary / "old")
+        os.rename(new, path)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def cannot_write(path: str | Path, error: OSError) -> UserError:

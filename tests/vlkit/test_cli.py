@@ -241,7 +241,7 @@ def test_train_calls_the_task_that_the_file_names(tmp_path: Path, monkeypatch: p
     )
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setitem(cli.TASKS, "walking", "walking")
-    monkeypatch.setitem(cli.TASKS, "r2r", "walking")
+    monkeypatch.setitem(cli.TASKS, "navigation", "walking")
     run = tmp_path / "run"
     run.mkdir()
     file = run / "config.toml"
@@ -265,7 +265,7 @@ def test_a_file_without_a_known_task_is_an_error(tmp_path: Path, capsys: pytest.
     assert 'add a line such as task = "r2r"' in capsys.readouterr().err
     file.write_text('task = "navigate"\n')
     assert cli.main(["train", str(file)]) == 1
-    assert "there is no task 'navigate'. Choose one of: r2r." in capsys.readouterr().err
+    assert "there is no task 'navigate'. Did you mean 'navigation'?" in capsys.readouterr().err
 
 
 def test_a_folder_that_is_no_run_is_an_error_with_the_nearest_run(

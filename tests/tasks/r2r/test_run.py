@@ -257,15 +257,6 @@ def test_pictures_and_a_page_of_a_run(run: Path, tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("*_map.png"))) == len(list(tmp_path.glob("*_attention.png"))) >= 1
 
 
-def test_quickstart_goes_from_nothing_to_report_and_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    generate = buildings.generate
-    small = {"buildings_train": 1, "buildings_unseen": 1, "paths_train": 8, "paths_seen": 2, "paths_unseen": 4}
-    monkeypatch.setattr(buildings, "generate", lambda folder, seed: generate(folder, seed=seed, **small))
-    assert main(["quickstart", "--output", str(tmp_path / "quick"), "--steps", "2", "--device", "cpu"]) == 0
-    assert (tmp_path / "quick" / "run" / "eval" / "val_unseen" / "report.md").is_file()
-    assert (tmp_path / "quick" / "run" / "explain" / "val_unseen" / "index.html").is_file()
-
-
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [

@@ -1,0 +1,386 @@
+"""Judging navigators: walks of trained runs and of agents that need no training, probes beside them, a report card."""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Literal, NoReturn
+
+import numpy as np
+import torch
+import tyro
+
+from vlkit import checkpoint, config, report
+from vlkit.envs.episodes import Episode
+from vlkit.envs.navigation import METRICS
+from vlkit.errors import UserError
+from vlkit.progress import Progress, progress
+from vlkit.tasks.navigation.data import Split, World, made_tokenizer, read_split
+from vlkit.tasks.navigation.metrics import LABELS
+from vlkit.tasks.navigation.model import NavigationPolicy
+from vlkit.tasks.navigation.probes import (
+    FIXED_AGENTS,
+    ActionPrior,
+    Probe,
+    blanked,
+    disorder,
+    exchange,
+    test_time_probes,
+)
+from vlkit.tasks.navigation.rollouts import Walk, fixed_walks, policy_walks
+from vlkit.tasks.navigation.settings import LEVELS, Config, Level, built_policy
+from vlkit.tasks.navigation.submission import write_submission
+from vlkit.tasks.navigation.training import DEVICES, FREE, opened
+from vlkit.text import Tokenizer
+from vlkit.train import chosen_device
+
+HEADLINE = ("success", "spl", "goal_room", "distance_to_goal", "oracle_success", "ndtw")
+SPLIT = "val_unseen"  # where nothing else is said
+PRIOR_SPLIT = "train"
+SEEDS = 3  # of the agents beside the score that act by chance, at least
+FIXED_LABELS = {"prior": "action prior", "shortest": "shortest path"}
+MAY_DIFFER = (*FREE, "seed", "device")  # between runs that are seeds of one experiment
+LENGTHS_M = (0.0, 4.0, 6.0, 8.0, 10.0, 14.0)  # bounds of the table by path length
+
+
+@dataclass(frozen=True)
+class EvalOptions:
+    """Judge trained navigators, or an agent that needs no training, on a split."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]] = ()
+    """folders that `vlkit train` wrote; several are seeds of one experiment and give mean and spread"""
+    agent: Literal["stop", "random", "shortest", "prior"] | None = None
+    """an agent that needs no training, in the place of runs"""
+    split: str = SPLIT
+    """what is walked"""
+    levels: tuple[Level, ...] | None = None
+    """which of its episodes; those that the runs learned from"""
+    probes: bool = False
+    """also walk it with parts of the input taken away; agents that need no training stand beside the score always"""
+    episodes: int | None = None
+    """so many of them, evenly spread; all where it is not given"""
+    seeds: int = 1
+    """how often agents that act by chance walk the split"""
+    data: Path | None = None
+    """where the episodes lie; runs know where they learned"""
+    scenes: Path | None = None
+    """folder of the scenes; DATA/scenes where it is not given"""
+    output: Path | None = None
+    """folder for report and submission; RUN/eval/SPLIT, or eval/AGENT-SPLIT"""
+    num_envs: int = 64
+    """environments that walk at once; no number depends on it"""
+    device: Literal["cpu", "cuda"] | None = None
+    """where to run; the GPU where there is one"""
+
+    def __post_init__(self) -> None:
+        if (self.agent is None) == (not self.runs):
+            raise ValueError("name the runs to judge, or an --agent, and not both")
+        for name in ("seeds", "num_envs"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} = {getattr(self, name)}, expected at least 1")
+        if self.episodes is not None and self.episodes < 1:
+            raise ValueError(f"episodes = {self.episodes}, expected at least 1")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run that can walk."""
+
+    folder: Path
+    settings: Config
+    policy: NavigationPolicy
+    tokenizer: Tokenizer
+    minutes: float
+
+
+def trained(folder: Path, device: str | None) -> Trained:
+    """The run's best weights; its last ones where it chose none. UserError where the folder is no run."""
+    config.run_file(folder)
+    best = folder / "best"
+    steps = checkpoint.steps_saved(folder / "checkpoints")
+    if not best.is_dir():
+        if not steps:
+            raise UserError(f"{folder} holds no weights yet; run `vlkit train` until its first checkpoint")
+        best = checkpoint.step_folder(folder / "checkpoints", steps[-1])
+    values, tensors = checkpoint.load_weights(best)
+    categories = values.pop("categories", [])
+    settings = config.from_dict(Config, values, best / checkpoint.CONFIG)
+    tokenizer = Tokenizer.load(best / "tokenizer.json")
+    policy = built_policy(settings, vocabulary=tokenizer.size, categories=len(categories))
+    checkpoint.restore(policy, tensors, best)
+    minutes = 0.0
+    if steps:
+        _, done = checkpoint.read_progress(checkpoint.step_folder(folder / "checkpoints", steps[-1]))
+        minutes = sum(done["seconds"].values()) / 60
+    return Trained(
+        folder=folder,
+        settings=settings,
+        policy=policy.to(chosen_device(device, allowed=DEVICES)).eval(),
+        tokenizer=tokenizer,
+        minutes=minutes,
+    )
+
+
+@dataclass(eq=False)
+class Test:
+    """The split that is judged, and how it is walked."""
+
+    split: Split
+    data: Path
+    settings: Config
+    device: torch.device
+    worlds: dict[str, World] = field(default_factory=dict)
+
+    def world(self, tokenizer: Tokenizer | None = None) -> World:
+        """The split in this tokenizer's words; without one, for agents that do not read, in the split's own."""
+        key = "" if tokenizer is None else tokenizer.to_json()
+        if key not in self.worlds:
+            words = tokenizer or made_tokenizer(self.split, 1)
+            # One environment at a time: scenes are large.
+            self.worlds = {key: opened(self.settings, self.split, words, self.device)}
+        return self.worlds[key]
+
+
+class Watch:
+    """Counts the walks of several arms for one bar."""
+
+    def __init__(self, bar: Progress, arm: str) -> None:
+        self.bar, self.arm, self.done = bar, arm, 0
+
+    def __call__(self, walks: int) -> None:
+        """So many walks more are finished."""
+        self.done += walks
+        self.bar.update(self.done, self.arm)
+
+
+def evaluate(arguments: Sequence[str]) -> int:
+    """`vlkit eval RUN ... --split val_unseen --probes`: writes report card and submission, prints the card."""
+    options = config.load(EvalOptions, None, arguments, prog="vlkit eval")
+    if options.agent is not None and options.data is None:
+        wrong_usage("an agent without a run needs --data FOLDER")
+    runs = [trained(folder, options.device) for folder in options.runs]
+    check_seeds(runs)
+    card, walks = judged(options, runs)
+    folder = options.output or output_folder(options)
+    report.remove(folder)
+    for name, each in walks.items():
+        write_submission(folder / f"submission{name if len(walks) > 1 else ''}.json", each)
+    report.write(card, folder)
+    report.show(card)
+    print(f"written: {folder}")  # noqa: T201
+    return 0
+
+
+def judged(options: EvalOptions, runs: Sequence[Trained]) -> tuple[report.Report, dict[str, list[Walk]]]:
+    """The report card, and the walks behind its main result by what a file of them is called."""
+    test = tested(options, runs)
+    arms: list[report.Arm] = []
+    if options.agent is not None:
+        title = f"{options.agent} agent"
+        walks = fixed_seeds(options.agent, test, options)
+        seeds = list(range(len(walks)))
+    else:
+        title = f"{runs[0].settings.policy} agent"
+        walks, arms = policy_results(title, runs, test, options)
+        seeds = [run.settings.seed for run in runs]
+    arms += fixed_arms(test, options)
+    episodes = test.split.episodes
+    minutes = [run.minutes for run in runs]
+    notes = []
+    if any(episode.level is not None for episode in episodes):
+        notes.append("the houses and instructions are generated: these scores say nothing about R2R-CE")
+    card = report.report(
+        title,
+        task="navigation",
+        split=test.split.name,
+        ids=[episode.id for episode in episodes],
+        metrics=rows(walks),
+        arms=arms,
+        seeds=seeds,
+        data=[report.data_file(test.split.file)],
+        device=report.device_name(test.device),
+        minutes=sum(minutes) / len(minutes) if minutes else None,
+        notes=notes,
+        headline=HEADLINE,
+        resampled="trajectories",
+        parts=parts(walks),
+    )
+    return card, {f"-seed{seed}": each for seed, each in zip(seeds, walks, strict=True)}
+
+
+def wrong_usage(message: str) -> NoReturn:
+    """Says what cannot be typed so; ends with code 2."""
+    sys.stderr.write(f"vlkit eval: {message}\n")
+    raise SystemExit(2)
+
+
+def output_folder(options: EvalOptions) -> Path:
+    """Where results lie that were given no place: beside the first run."""
+    levels = "" if options.levels is None else "-" + "-".join(options.levels)
+    if options.agent is not None:
+        return Path("eval") / f"{options.agent}-{options.split}{levels}"
+    together = f"-{len(options.runs)}seeds" if len(options.runs) > 1 else ""
+    return options.runs[0] / "eval" / f"{options.split}{levels}{together}"
+
+
+def check_seeds(runs: Sequence[Trained]) -> None:
+    """Raises UserError where the runs are not seeds of one experiment, each once."""
+    for i, run in enumerate(runs):
+        for other in runs[:i]:
+            names = f"{other.folder} and {run.folder}"
+            for each in fields(Config):
+                values = getattr(other.settings, each.name), getattr(run.settings, each.name)
+                if each.name not in MAY_DIFFER and values[0] != values[1]:
+                    raise UserError(
+                        f"{names} differ in {each.name} ({values[0]!r} and {values[1]!r}), so they are not seeds of "
+                        "one experiment; evaluate them one by one"
+                    )
+            if run.settings.seed == other.settings.seed:
+                raise UserError(
+                    f"{names} both have seed {run.settings.seed}, and the same thing twice has no spread; leave one out"
+                )
+
+
+def tested(options: EvalOptions, runs: Sequence[Trained]) -> Test:
+    """Reads the split; UserError where it, or the data that a run learned from, is gone."""
+    settings = runs[0].settings if runs else Config(data=options.data or Path())
+    data = options.data or settings.data
+    if not data.exists():
+        where = f"{runs[0].folder} was trained with data = {data}, which" if runs else f"{data}"
+        raise UserError(f"{where} does not exist; say where it is with --data")
+    split = read_split(data, options.split, options.levels or settings.levels)
+    if options.episodes is not None and options.episodes < len(split.episodes):
+        count, every = options.episodes, len(split.episodes)
+        split = replace(split, episodes=tuple(split.episodes[i * every // count] for i in range(count)))
+    scenes = options.scenes or (settings.scenes if options.data is None else None)
+    settings = replace(settings, data=data, scenes=scenes, num_envs=options.num_envs)
+    return Test(split, data, settings, chosen_device(options.device, allowed=DEVICES))
+
+
+def run_walks(
+    run: Trained,
+    test: Test,
+    probe: Probe | None = None,
+    *,
+    films: Sequence[int] = (),
+    watch: Callable[[int], None] | None = None,
+) -> list[Walk]:
+    """The split walked by a run, with something taken away where a probe is given."""
+    walked = test.world(run.tokenizer)
+    if probe is not None and (probe.exchanged or probe.disordered):
+        walked = changed(walked, probe)
+    blank = (*run.settings.blank, *(probe.blank if probe else ()))
+    transform = blanked(blank, run.tokenizer.unknown)
+    try:
+        return policy_walks(run.policy, walked, transform=transform, films=films, watch=watch)
+    finally:
+        walked.env.tell(test.world(run.tokenizer).words, test.world(run.tokenizer).mask)
+
+
+def changed(walked: World, probe: Probe) -> World:
+    """The world with each episode's instruction exchanged for another's, or its words in a random order."""
+    words, mask = walked.words, walked.mask
+    if probe.exchanged:
+        source = exchange(walked.episodes)
+        words, mask = words[source], mask[source]
+    if probe.disordered:
+        words = disorder(words, mask)
+    walked.env.tell(words, mask)
+    return walked
+
+
+def policy_results(
+    title: str, runs: Sequence[Trained], test: Test, options: EvalOptions
+) -> tuple[list[list[Walk]], list[report.Arm]]:
+    """The walks of each run, and where probes are wanted what remains without something."""
+    settings = runs[0].settings
+    blind = trained_arms(runs, options.device) if options.probes else {}
+    probes = test_time_probes(settings.rgb, settings.depth) if options.probes else ()
+    count = len(runs) * (1 + len(probes)) + sum(map(len, blind.values()))
+    arms = []
+    with progress(count * len(test.split.episodes), unit="walks") as bar:
+        watch = Watch(bar, title)
+        walks = [run_walks(run, test, watch=watch) for run in runs]
+        for name, each in blind.items():
+            watch.arm = f"{name.replace('_', ' ')} (trained)"
+            note = "" if len(each) == len(runs) else f"trained for {len(each)} of {len(runs)} runs"
+            found = rows([run_walks(run, test, watch=watch) for run in each])
+            arms.append(report.Arm(watch.arm, "trained", found, note))
+        for probe in probes:
+            watch.arm = probe.name
+            arms.append(
+                report.Arm(probe.name, "test-time", rows([run_walks(run, test, probe, watch=watch) for run in runs]))
+            )
+    return walks, arms
+
+
+def trained_arms(runs: Sequence[Trained], device: str | None) -> dict[str, list[Trained]]:
+    """The arms that were trained beside the runs, by name; those of the runs that have them."""
+    arms: dict[str, list[Trained]] = {}
+    for run in runs:
+        for folder in sorted((run.folder / "arms").glob("*")):
+            if (folder / "best").is_dir():
+                arms.setdefault(folder.name, []).append(trained(folder, device))
+    return arms
+
+
+def fixed_seeds(name: str, test: Test, options: EvalOptions) -> list[list[Walk]]:
+    """The walks of an agent that needs no training, once for each seed where chance decides."""
+    prior = None
+    if name == "prior":
+        train = read_split(test.data, PRIOR_SPLIT, test.settings.levels)
+        prior = ActionPrior.counted(list(train.demonstrations.values()))
+    count = max(options.seeds, SEEDS) if name in ("random", "prior") else 1
+    return [fixed_walks(name, test.world(), prior=prior, seed=seed) for seed in range(count)]
+
+
+def fixed_arms(test: Test, options: EvalOptions) -> list[report.Arm]:
+    """The agents that need no training, the judged one left out."""
+    return [
+        report.Arm(FIXED_LABELS.get(name, name), "fixed", rows(fixed_seeds(name, test, options)))
+        for name in FIXED_AGENTS
+        if name != options.agent
+    ]
+
+
+def rows(walks: Sequence[Sequence[Walk]]) -> tuple[report.Row, ...]:
+    """A row for each metric, with intervals over trajectories, each drawn whole, and the spread over seeds."""
+    tables = [[[walk.metrics[name] for name in METRICS] for walk in each] for each in walks]
+    names = [walk.episode.trajectory_id for walk in walks[0]]
+    return report.rows(tables, METRICS, groups=np.unique(names, return_inverse=True)[1], labels=LABELS)
+
+
+def parts(walks: Sequence[Sequence[Walk]]) -> list[report.Part]:
+    """The result by level, by length of the shortest path, by rooms that it passes, and by detail of the instruction."""
+    episodes = [walk.episode for walk in walks[0]]
+    by: dict[str, dict[str, list[int]]] = {"level": {}, "path length": {}, "rooms": {}, "instruction": {}}
+    for i, episode in enumerate(episodes):
+        if episode.level is not None:
+            by["level"].setdefault(episode.level, []).append(i)
+        by["path length"].setdefault(length_name(episode), []).append(i)
+        for name, key in (("rooms", "rooms"), ("instruction", "detail")):
+            if key in episode.info:
+                by[name].setdefault(str(episode.info[key]), []).append(i)
+    orders: dict[str, list[str]] = {
+        "level": list(LEVELS),
+        "path length": [length_label(i) for i in range(len(LENGTHS_M))],
+        "rooms": sorted(by["rooms"], key=lambda name: (len(name), name)),
+        "instruction": ["fine", "medium", "coarse"],
+    }
+    return [
+        report.Part(name, label, len(own), rows([[each[i] for i in own] for each in walks]))
+        for name, groups in by.items()
+        for label, own in sorted(groups.items(), key=lambda item: orders[name].index(item[0]))
+        if len(groups) > 1
+    ]
+
+
+def length_name(episode: Episode) -> str:
+    """To which part an episode belongs by the length of its shortest path."""
+    return length_label(sum(episode.geodesic_distance >= bound for bound in LENGTHS_M) - 1)
+
+
+def length_label(number: int) -> str:
+    """As the table calls the part between two bounds."""
+    low = LENGTHS_M[number]
+    return f"{low:g} to {LENGTHS_M[number + 1]:g} m" if number + 1 < len(LENGTHS_M) else f"{low:g} m and more"

@@ -1,0 +1,60 @@
+"""What a navigator is trained on: the expert's actions, how far it is, what its frames show, and the reward of arriving."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vlkit.tasks.navigation.model import NavigationPolicy, Outcome, Walks
+
+NAMED_PATCHES = 12  # of each frame, drawn anew each time: naming all costs as much as the rest of the loss together
+
+
+def imitation_loss(outcome: Outcome, walks: Walks) -> Tensor:
+    """Cross-entropy with the expert's actions, weighted where these change (Wijmans et al. 2019, arXiv:1904.03461)."""
+    each = F.cross_entropy(outcome.logits[walks.acting], walks.expert[walks.acting], reduction="none")
+    weight = walks.weight[walks.acting]
+    return (each * weight).sum() / weight.sum()
+
+
+def progress_loss(outcome: Outcome, walks: Walks) -> Tensor:
+    """Cross-entropy of the progress monitor with the share of the way that is done (Ma et al. 2019, arXiv:1901.03035)."""
+    return F.binary_cross_entropy_with_logits(outcome.progress[walks.acting], walks.progress[walks.acting])
+
+
+def semantics_loss(policy: NavigationPolicy, outcome: Outcome, walks: Walks) -> Tensor:
+    """Cross-entropy of what some patches of each frame show, with what the simulator knows."""
+    assert policy.name_patches is not None
+    categories = walks.categories.flatten(1)
+    chosen = torch.randperm(categories.shape[1], device=categories.device)[:NAMED_PATCHES]
+    named = policy.name_patches(outcome.frames[:, chosen])
+    return F.cross_entropy(named.float().flatten(0, 1), categories[:, chosen].flatten().long())
+
+
+def weights(walks_expert: Tensor, last_action: Tensor, inflection: float) -> Tensor:
+    """(...,), (...,) -> (...,): `inflection` where the expert does something else than was done before, 1 elsewhere"""
+    return torch.where(walks_expert != last_action, inflection, 1.0)
+
+
+def advantages(
+    rewards: Tensor, values: Tensor, ended: Tensor, after: Tensor, *, discount: float, gae_lambda: float
+) -> tuple[Tensor, Tensor]:
+    """Generalised advantage estimation (Schulman et al. 2016, arXiv:1506.02438): advantages and returns, (steps, envs).
+
+    `ended` (steps, envs) is true where the episode ended with the step; `after` (envs,) is the value behind the last.
+    """
+    advantage = torch.zeros_like(after)
+    columns = []
+    for reward, value, end in zip(rewards.flip(0), values.flip(0), ended.flip(0), strict=True):
+        going = (~end).float()
+        delta = reward + discount * after * going - value
+        advantage = delta + discount * gae_lambda * going * advantage
+        columns.append(advantage)
+        after = value
+    every = torch.stack(columns[::-1])
+    return every, every + values
+
+
+def ppo_loss(log_probs: Tensor, before: Tensor, advantage: Tensor, *, clip: float) -> Tensor:
+    """The clipped objective (Schulman et al. 2017, arXiv:1707.06347, equation 7), (steps,) each -> ()"""
+    ratio = (log_probs - before).exp()
+    return -torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage).mean()

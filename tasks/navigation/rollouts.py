@@ -1,0 +1,297 @@
+"""Walking: recording for the store, walks that are judged, and agents that need no training."""
+
+import zlib
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vlkit.batches import stream_seed
+from vlkit.envs.episodes import Episode
+from vlkit.envs.navigation import STOP, NavigationVectorEnv
+from vlkit.tasks.navigation.data import World
+from vlkit.tasks.navigation.model import ACTIONS, START, Memory, Observation, Policy, depth_bytes
+from vlkit.tasks.navigation.probes import ActionPrior, random_chances
+from vlkit.tasks.navigation.store import RoundWriter
+
+Transform = Callable[[Observation], Observation]
+
+
+@dataclass(frozen=True)
+class Walk:
+    """One finished walk, for tables, submission files and pictures."""
+
+    episode: Episode
+    locations: np.ndarray  # (steps + 1, 3) metres
+    headings: np.ndarray  # (steps + 1,) radians
+    actions: list[int]
+    metrics: dict[str, float]
+    reference: np.ndarray  # (points, 3) metres: the demonstration
+    film: "Film | None" = None
+
+
+@dataclass(frozen=True)
+class Film:
+    """What a policy saw, thought and looked at, a row a step."""
+
+    rgb: np.ndarray  # (steps, height, width, 3) uint8
+    probabilities: np.ndarray  # (steps, actions)
+    attention: np.ndarray  # (steps, words)
+    patches: np.ndarray  # (steps, patches)
+    progress: np.ndarray  # (steps,)
+
+
+# Recording
+
+
+def record(
+    env: NavigationVectorEnv,
+    episodes: Tensor,
+    writer: RoundWriter,
+    *,
+    policy: Policy | None,
+    transform: Transform,
+    expert_share: float,
+    noise: float,
+    most_steps: Tensor,
+    seed: int,
+    watch: Callable[[int], None] | None = None,
+) -> None:
+    """Plays the episodes (walks,) and writes what was seen and what the expert would have done.
+
+    Without a policy the expert walks, but for a share `noise` of random steps; with one, a share `expert_share` of the
+    steps is the expert's and the others are drawn from the policy. A walk ends where the expert would stop (a policy
+    that goes on from there leads to places that no instruction speaks of) or after most_steps (walks,). Each walk has
+    random numbers of its own.
+    """
+    for rows in torch.split(torch.arange(len(episodes)), env.num_envs):
+        _record(
+            env,
+            episodes[rows],
+            writer,
+            policy=policy,
+            transform=transform,
+            expert_share=expert_share,
+            noise=noise,
+            most_steps=most_steps[rows],
+            seed=seed,
+        )
+        if watch is not None:
+            watch(len(rows))
+
+
+def _record(
+    env: NavigationVectorEnv,
+    episodes: Tensor,
+    writer: RoundWriter,
+    *,
+    policy: Policy | None,
+    transform: Transform,
+    expert_share: float,
+    noise: float,
+    most_steps: Tensor,
+    seed: int,
+) -> None:
+    count, device = len(episodes), env.device
+    played = padded(episodes, env.num_envs)
+    limit = padded(most_steps, env.num_envs).to(device)
+    observation, info = env.reset(options={"episodes": played.to(device)})
+    draws = torch.stack([_draws(seed, int(each), int(limit.max())) for each in played]).to(device)
+    memory = None if policy is None else policy.start(*fitted(transform(observation)))
+    start = info["distance"].clamp(min=0.1)
+    acting = torch.ones(env.num_envs, dtype=torch.bool, device=device)
+    acting[count:] = False
+    kept: list[tuple[Tensor, ...]] = []
+    step = 0
+    while bool(acting.any()):
+        expert = info["oracle_action"]
+        last = torch.where(observation["last_action"] < 0, START, observation["last_action"])
+        done = (1 - info["distance"] / start).clamp(0, 1).float()
+        kept.append(
+            (
+                observation["rgb"].clone(),
+                depth_bytes(observation["depth"]),
+                named_parts(observation["semantic"], writer.store.parts),
+                last,
+                expert,
+                done,
+                acting,
+            )
+        )
+        chance, which, pick = draws[:, step].unbind(1)
+        if policy is None or memory is None:
+            random = 1 + (pick * (ACTIONS - 1)).long().clamp(max=ACTIONS - 2)
+            action = torch.where((chance < noise) & (expert != STOP), random, expert)
+        else:
+            logits, _, memory = policy(transform(observation), memory)
+            own = drawn(logits.softmax(dim=1), pick)
+            # A policy that stops too early goes on with the expert, or the rest of the way would not be learnt.
+            own = torch.where(own == STOP, expert, own)
+            action = torch.where(which < expert_share, expert, own)
+        step += 1
+        acting = acting & (expert != STOP) & (step < limit)
+        observation, _, _, _, info = env.step(torch.where(acting, action, STOP))
+    columns = [torch.stack(column) for column in zip(*kept, strict=True)]
+    live = columns.pop()
+    for row in range(count):
+        rgb, depth, categories, last_action, expert, done = (column[live[:, row], row] for column in columns)
+        writer.add(
+            int(episodes[row]),
+            rgb=rgb,
+            depth=depth,
+            categories=categories,
+            last_action=last_action,
+            expert=expert,
+            progress=done,
+        )
+
+
+def padded(values: Tensor, count: int) -> Tensor:
+    """(values,) -> (count,): the last one again and again, so that a vector environment is full"""
+    return torch.cat([values, values[-1:].expand(count - len(values))])
+
+
+def named_parts(semantic: Tensor, parts: int) -> Tensor:
+    """(envs, height, width) category of each pixel -> (envs, parts, parts) uint8: of the middle of each part"""
+    height, width = semantic.shape[1] // parts, semantic.shape[2] // parts
+    return semantic[:, height // 2 :: height, width // 2 :: width].to(torch.uint8)
+
+
+def _draws(seed: int, episode: int, steps: int) -> Tensor:
+    """(steps, 3) in [0, 1): a walk's own random numbers"""
+    return torch.rand(steps, 3, generator=torch.Generator().manual_seed(stream_seed(seed, "walk", episode)))
+
+
+def drawn(chances: Tensor, draws: Tensor) -> Tensor:
+    """(envs, actions) probabilities, (envs,) in [0, 1) -> (envs,): by inverting the cumulative distribution"""
+    sums = chances.double().cumsum(dim=1)
+    return torch.searchsorted(sums / sums[:, -1:], draws[:, None].double().contiguous(), right=True)[:, 0].clamp(
+        max=chances.shape[1] - 1
+    )
+
+
+def fitted(observation: Observation) -> tuple[Tensor, Tensor]:
+    """Words and mask of the instructions, cut to the longest, which is what the encoder costs."""
+    mask = observation["instruction_mask"]
+    words = max(int(mask.sum(dim=1).max()), 1)
+    return observation["instruction"][:, :words], mask[:, :words]
+
+
+# Walks that are judged
+
+
+def policy_walks(
+    policy: Policy,
+    world: World,
+    *,
+    transform: Transform = dict,
+    films: Collection[int] = (),
+    watch: Callable[[int], None] | None = None,
+) -> list[Walk]:
+    """Every episode of the world walked greedily, in their order; evaluation mode is the caller's.
+
+    In full precision and in batches of one size, so that no number depends on how many environments there are. The
+    walks of the episodes whose numbers are in `films` come with what the policy saw and thought.
+    """
+
+    def begin(observation: Observation) -> Memory:
+        return policy.start(*fitted(transform(observation)))
+
+    def act(observation: Observation, memory: Memory, step: int) -> tuple[Tensor, Memory, Shown | None]:
+        logits, _, memory = policy(transform(observation), memory)
+        shown = Shown(logits.softmax(1), memory.attention, memory.patches, memory.progress) if films else None
+        return logits.argmax(dim=1), memory, shown
+
+    return _walked(world, begin, act, films, watch)
+
+
+def fixed_walks(
+    name: str,
+    world: World,
+    *,
+    prior: ActionPrior | None = None,
+    seed: int = 0,
+    watch: Callable[[int], None] | None = None,
+) -> list[Walk]:
+    """Every episode walked by an agent that needs no training; where chance decides, each has its own random numbers."""
+    if name == "prior" and prior is None:
+        raise ValueError("the prior agent needs the action prior of demonstrations")
+    ids = [int(zlib.crc32(episode.id.encode())) for episode in world.episodes]
+
+    def begin(observation: Observation) -> Tensor:
+        rows = world.env.episode.tolist()
+        return torch.stack([_draws(seed, ids[row], world.env.max_steps)[:, 0] for row in rows])
+
+    def act(observation: Observation, draws: Tensor, step: int) -> tuple[Tensor, Tensor, None]:
+        last = observation["last_action"]
+        if name == "stop":
+            return torch.full_like(last, STOP), draws, None
+        if name == "shortest":
+            return world.env.oracle_action(), draws, None
+        chances = random_chances(len(last), last.device) if prior is None or name == "random" else prior.of(step, last)
+        return drawn(chances, draws[:, min(step, draws.shape[1] - 1)].to(last.device)), draws, None
+
+    return _walked(world, begin, act, (), watch)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a policy thought at a step, (envs, ...)."""
+
+    probabilities: Tensor
+    attention: Tensor
+    patches: Tensor
+    progress: Tensor
+
+
+@torch.inference_mode()
+def _walked(
+    world: World,
+    begin: Callable[[Observation], Any],
+    act: Callable[[Observation, Any, int], tuple[Tensor, Any, Shown | None]],
+    films: Collection[int],
+    watch: Callable[[int], None] | None,
+) -> list[Walk]:
+    env = world.env
+    # Walks of like length together, or most environments would wait for the longest.
+    order = torch.tensor([world.steps_expected(i) for i in range(len(world.episodes))]).argsort(stable=True)
+    walks: dict[int, Walk] = {}
+    advised, env.oracle = env.oracle, False  # nobody asks the expert here
+    for rows in torch.split(order, env.num_envs):
+        observation, _ = env.reset(options={"episodes": padded(rows, env.num_envs).to(env.device)})
+        memory = begin(observation)
+        kept: list[tuple[Tensor, ...]] = []
+        filmed = [i for i, row in enumerate(rows.tolist()) if row in films]
+        step = 0
+        while not bool(env.ended[: len(rows)].all()):
+            seen = observation["rgb"][filmed].clone() if filmed else None
+            actions, memory, shown = act(observation, memory, step)
+            if seen is not None and shown is not None:
+                columns = (shown.probabilities, shown.attention, shown.patches, shown.progress)
+                kept.append((seen, *(column[filmed] for column in columns)))
+            # What pads the batch stands still, and so costs no more than its picture.
+            actions[len(rows) :] = STOP
+            observation, *_ = env.step(actions)
+            step += 1
+        metrics = env.metrics()
+        for i, (row, trajectory) in enumerate(zip(rows.tolist(), env.trajectories(), strict=False)):
+            film = None
+            if i in filmed:
+                place, count = filmed.index(i), len(trajectory.actions)
+                film = Film(*(torch.stack([each[k][place] for each in kept[:count]]).cpu().numpy() for k in range(5)))
+            walks[row] = Walk(
+                episode=world.episodes[row],
+                locations=trajectory.locations,
+                headings=trajectory.headings,
+                actions=trajectory.actions,
+                metrics={name: float(column[i]) for name, column in metrics.items()},
+                reference=env.reference(row),
+                film=film,
+            )
+        if watch is not None:
+            watch(len(rows))
+    env.oracle = advised
+    return [walks[i] for i in range(len(walks))]

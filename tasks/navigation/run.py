@@ -1,0 +1,92 @@
+"""Navigation in houses from start to end: generate houses, train an agent, judge it beside its probes, show what it did.
+
+The commands, in the order in which one uses them; each says where its work is done.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from vlkit import config
+from vlkit.envs.house import benchmark
+from vlkit.tasks.navigation import pictures
+from vlkit.tasks.navigation.evaluation import evaluate
+from vlkit.tasks.navigation.settings import Config
+from vlkit.tasks.navigation.training import train_with_arms
+
+HOUSES, UNSEEN_HOUSES, STEPS = 80, 24, 850  # of the twelve minutes
+
+__all__ = ["evaluate", "explain", "quickstart", "train"]
+
+
+@dataclass(frozen=True)
+class QuickstartOptions:
+    """Generate houses, train a navigator that sees them, judge it in houses it never saw, and show what it did."""
+
+    output: Path = Path("runs/quickstart")
+    """folder for the houses, the run, the report and the pictures; an interrupted quickstart goes on there"""
+    minutes: float = 12.0
+    """about how long it may take on two cores; fewer minutes mean fewer houses and training steps"""
+    seed: int = 0
+    """of the houses, of the training and of every draw"""
+    device: Literal["cpu", "cuda"] | None = None
+    """where to train; the GPU where there is one"""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.minutes <= 600:
+            raise ValueError(f"minutes = {self.minutes}, expected 1 to 600")
+
+
+def quickstart(arguments: Sequence[str]) -> int:
+    """`vlkit quickstart`: generated houses, an agent trained in them, its report card and its pictures."""
+    options = config.load(QuickstartOptions, None, arguments, prog="vlkit quickstart")
+    share = options.minutes / 12
+    data, run = options.output / "houses", options.output / "run"
+    houses = benchmark.Arguments(
+        out=data,
+        seed=options.seed,
+        houses=max(round(HOUSES * min(share, 4)), 4),
+        unseen=UNSEEN_HOUSES,
+        levels=("starter",),
+    )
+    if not benchmark.is_there(houses):
+        benchmark.generate(houses)
+    steps = max(round(STEPS * share), 20)
+    settings = Config(
+        data=data,
+        output=run,
+        levels=("starter",),
+        steps=steps,
+        warmup_steps=min(100, steps // 4),
+        evaluate_every=max(steps // 3, 1),
+        seed=options.seed,
+        device=options.device,
+    )
+    train_with_arms(settings, run)
+    device = [] if options.device is None else ["--device", options.device]
+    evaluate([str(run), "--split", "val_unseen", "--probes", *device])
+    code = pictures.main([str(run), "--split", "val_unseen", *device])
+    print(
+        f"\nThe houses and instructions are generated: these scores say nothing about R2R-CE.\n"
+        f"Report:   {run / 'eval' / 'val_unseen' / 'report.md'}\n"
+        f"Pictures: {run / 'explain' / 'val_unseen'}\n"
+        f"Houses:   {data / 'scenes'} (GLB; `vlkit view` shows one)\n"
+        "Next: `vlkit data houses --out data/houses --houses 120`, then `vlkit train configs/house_cma.toml`."
+    )
+    return code
+
+
+def train(arguments: Sequence[str]) -> int:
+    """`vlkit train CONFIG.toml [--key value ...]`: trains the agent and the arms that the file names, or goes on."""
+    file = Path(arguments[0])
+    settings = config.load(Config, file, arguments[1:])
+    folder = settings.output or Path("runs") / f"{file.stem}-{settings.seed}"
+    train_with_arms(settings, folder)
+    print(f"trained: {folder}; `vlkit eval {folder} --split val_unseen --probes` judges it")
+    return 0
+
+
+def explain(arguments: Sequence[str]) -> int:
+    """`vlkit explain RUN ...`: maps and films of the best, the median and the worst walk."""
+    return pictures.main(arguments)

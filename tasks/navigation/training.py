@@ -1,0 +1,226 @@
+"""Training a navigator by imitation: demonstrations first, then rounds of its own walks with the expert's advice."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vlkit import config
+from vlkit.batches import Batches, moved, seed_everything, stream_seed
+from vlkit.progress import progress
+from vlkit.tasks.navigation.data import Mirror, Split, World, batch, made_tokenizer, read_split, world
+from vlkit.tasks.navigation.learning import imitation_loss, progress_loss, semantics_loss
+from vlkit.tasks.navigation.model import NavigationPolicy
+from vlkit.tasks.navigation.probes import blanked
+from vlkit.tasks.navigation.rollouts import policy_walks, record
+from vlkit.tasks.navigation.settings import ARMS, LEVELS, Config, built_policy, train_options
+from vlkit.tasks.navigation.store import Store
+from vlkit.text import Tokenizer
+from vlkit.train import FitResult, Step, chosen_device, fit
+
+DEVICES = ("cpu", "cuda")
+# These may differ when a run goes on: none of them changes what it learns.
+FREE = ("data", "scenes", "output", "threads", "arms", "num_envs", "select_episodes")
+PARTS = 8  # rows and columns of the parts of a frame whose category is kept
+
+
+def train_with_arms(settings: Config, folder: Path) -> FitResult:
+    """Trains the agent in `folder`, then the arms that the settings name, with the same settings, in `folder/arms`."""
+    worlds = Worlds(settings)
+    result = training(settings, folder, worlds)
+    for arm in settings.arms:
+        blind = replace(settings, blank=ARMS[arm], arms=(), output=folder / "arms" / arm)
+        training(blind, folder / "arms" / arm, worlds, store=folder / "store")
+    return result
+
+
+class Worlds:
+    """What a run walks in: the split that it learns from and the one that it is chosen on."""
+
+    def __init__(self, settings: Config) -> None:
+        self.device = chosen_device(settings.device, allowed=DEVICES)
+        if settings.threads is not None:
+            torch.set_num_threads(settings.threads)
+        train = read_split(settings.data, settings.train_split, settings.levels)
+        select = read_split(settings.data, settings.select_split, settings.levels)
+        every = len(select.episodes)
+        count = min(settings.select_episodes, every)
+        spaced = tuple(select.episodes[i * every // count] for i in range(count))
+        self.tokenizer = made_tokenizer(train, settings.min_count)
+        self.train = opened(settings, train, self.tokenizer, self.device)
+        self.select = opened(settings, replace(select, episodes=spaced), self.tokenizer, self.device)
+
+
+def opened(settings: Config, split: Split, tokenizer: Tokenizer, device: torch.device) -> World:
+    """The split as the settings have it walked."""
+    return world(
+        split,
+        tokenizer,
+        scenes=settings.scenes or settings.data / "scenes",
+        num_envs=settings.num_envs,
+        size=settings.size,
+        max_words=settings.max_words,
+        max_steps=settings.max_steps,
+        stop_m=settings.stop_m,
+        device=device,
+        threads=settings.threads,
+    )
+
+
+def training(settings: Config, folder: Path, worlds: Worlds, store: Path | None = None) -> FitResult:
+    """Trains one agent into `folder`, or continues there.
+
+    `store` is the folder of another run whose first round, which no policy walked, serves this one too.
+    """
+    seed_everything(settings.seed)
+    tokenizer, categories = worlds.tokenizer, worlds.train.env.categories
+    policy = built_policy(settings, vocabulary=tokenizer.size, categories=len(categories))
+    lessons = Lessons(settings, worlds.train, folder / "store", first=store)
+    return fit(
+        policy,
+        lessons,
+        Batches(
+            examples=settings.round_episodes,
+            batch_size=settings.batch_size,
+            collate=torch.tensor,
+            name=lambda i: f"walk {i} of a round",
+        ),
+        options=replace(train_options(settings), device="cuda" if worlds.device.type == "cuda" else "cpu"),
+        folder=folder,
+        config=config.as_dict(settings) | {"categories": list(categories)},
+        may_change=FREE,
+        files={"tokenizer.json": tokenizer.to_json()},
+        accepted=lambda: config.save(settings, folder / "config.toml"),
+        evaluate=lambda model, step: selection_scores(model, settings, worlds.select),
+    )
+
+
+class Lessons:
+    """One step's loss, on recorded walks; what must be recorded before it is, at the beginning of each round."""
+
+    def __init__(self, settings: Config, walked: World, folder: Path, first: Path | None = None) -> None:
+        self.settings, self.world = settings, walked
+        lent = None if first is None else store_in(first, settings).path(0)
+        self.store = store_in(folder, settings, lent)
+        self.mirror = Mirror(walked.tokenizer) if settings.mirror else None
+        self.unknown = walked.tokenizer.unknown if "instruction" in settings.blank else None
+        self.ready = -1
+        self.table = np.zeros((0, 2), np.int64)  # walks that are learned from: round, and place in it
+        self.easy = self.table  # those of the easiest level
+
+    def __call__(
+        self, policy: NavigationPolicy, rows: Tensor, step: Step
+    ) -> tuple[Tensor, Mapping[str, float | Tensor]]:
+        """Places in a round (batch,) -> the loss, and what to log"""
+        settings = self.settings
+        number = min(step.index // settings.round_steps, settings.rounds - 1)
+        if number != self.ready:
+            self.prepare(policy, number)
+            seed_everything(step.seed, step.device)  # which recording has drawn from
+        generator = torch.Generator().manual_seed(step.seed)
+        early = step.index < settings.start_levels_until * step.steps
+        table = self.easy if early and len(self.easy) else self.table
+        # Rows come in shuffled epochs of a round's length: spread over all walks they still meet each equally often.
+        places = (rows + torch.rand(len(rows), generator=generator)) / settings.round_episodes * len(table)
+        recorded = self.store.read(table[places.long().clamp(max=len(table) - 1).numpy()])
+        walks = moved(
+            batch(
+                recorded,
+                self.world,
+                inflection=settings.inflection,
+                mirror=self.mirror,
+                share=settings.mirror,
+                unknown=self.unknown,
+                generator=generator,
+            ),
+            step.device,
+        )
+        for name in settings.blank:
+            if name != "instruction":
+                getattr(walks, name).zero_()
+        outcome = policy.over(walks)
+        imitation = imitation_loss(outcome, walks)
+        logged: dict[str, float | Tensor] = {"imitation": imitation.detach(), "frames": float(len(walks.rgb))}
+        loss = imitation
+        if settings.progress:
+            monitored = progress_loss(outcome, walks)
+            logged["progress"] = monitored.detach()
+            loss = loss + settings.progress * monitored
+        if policy.name_patches is not None and "rgb" not in settings.blank:
+            named = semantics_loss(policy, outcome, walks)
+            logged["semantics"] = named.detach()
+            loss = loss + settings.semantics * named
+        return loss, logged
+
+    def prepare(self, policy: NavigationPolicy, number: int) -> None:
+        """Records round `number` unless it is there already, makes room, and lists what is learned from."""
+        settings = self.settings
+        if number not in self.store.numbers():
+            self.record(policy, number)
+        self.store.make_room()
+        levels = [episode.level for episode in self.world.episodes]
+        easiest = next((level for level in LEVELS if level in levels), None)
+        oldest = number if settings.replace_rounds else 0
+        self.table = self.store.walks(oldest, number)
+        episodes = self.store.episodes(self.table)
+        self.easy = self.table[[levels[int(episode)] == easiest for episode in episodes]]
+        self.ready = number
+
+    def record(self, policy: NavigationPolicy, number: int) -> None:
+        """Walks of the expert (round 0) or of the policy, with the expert's advice, into the store."""
+        settings, walked = self.settings, self.world
+        seed = stream_seed(settings.seed, "round", number)
+        generator = torch.Generator().manual_seed(seed)
+        trajectories = torch.randperm(len(walked.alternatives), generator=generator)[: settings.round_episodes]
+        told = [walked.alternatives[int(each)] for each in trajectories]
+        episodes = torch.stack([each[int(torch.randint(len(each), (), generator=generator))] for each in told])
+        expected = torch.tensor([walked.steps_expected(int(each)) for each in episodes])
+        order = expected.argsort(stable=True)  # those of like length together, or most environments would wait
+        episodes, expected = episodes[order], expected[order]
+        most = (expected * settings.patience_factor).long() + 5
+        share = settings.expert_share * settings.expert_decay ** (number - 1) if number else 1.0
+        frames = int((most if number else expected * (1 + settings.noise)).sum())
+        training = policy.training
+        policy.eval()
+        with (
+            self.store.writer(number, min(frames, settings.store_frames)) as writer,
+            progress(len(episodes), unit="walks") as bar,
+            torch.inference_mode(),
+        ):
+            done = 0
+
+            def watch(walks: int) -> None:
+                nonlocal done
+                done += walks
+                bar.update(done, f"recording round {number + 1} of {settings.rounds}")
+
+            record(
+                walked.env,
+                episodes,
+                writer,
+                policy=policy if number else None,
+                transform=blanked(settings.blank, walked.tokenizer.unknown),
+                expert_share=share,
+                noise=settings.noise,
+                most_steps=most,
+                seed=seed,
+                watch=watch,
+            )
+        policy.train(training)
+
+
+def store_in(folder: Path, settings: Config, lent: Path | None = None) -> Store:
+    """The store of a run with these settings."""
+    return Store(folder, size=settings.size, parts=PARTS, most_frames=settings.store_frames, lent=lent)
+
+
+def selection_scores(policy: NavigationPolicy, settings: Config, walked: World) -> dict[str, float]:
+    """Mean of every metric on the split that chooses checkpoints, as "val_seen/spl"."""
+    walks = policy_walks(policy, walked, transform=blanked(settings.blank, walked.tokenizer.unknown))
+    return {
+        f"{settings.select_split}/{metric}": float(np.mean([walk.metrics[metric] for walk in walks]))
+        for metric in walks[0].metrics
+    }

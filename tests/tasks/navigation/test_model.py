@@ -1,0 +1,170 @@
+"""Policies: steps one by one and whole walks give the same, padding changes nothing, and two walks are learned apart."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from vlkit.encoders.image import image_encoder
+from vlkit.encoders.text import text_encoder
+from vlkit.tasks.navigation.learning import imitation_loss, progress_loss, semantics_loss
+from vlkit.tasks.navigation.model import (
+    ACTIONS,
+    START,
+    CrossModal,
+    DepthCNN,
+    FrameEncoder,
+    NavigationPolicy,
+    Seq2Seq,
+    Walks,
+    depth_bytes,
+)
+
+SIZE, WORDS, CATEGORIES = 16, 20, 5
+
+
+def policy(kind: str = "cma", *, rgb: bool = True, depth: bool = True) -> NavigationPolicy:
+    torch.manual_seed(0)
+    text = text_encoder("bilstm", WORDS, word_dim=8, dim=16)
+    image = image_encoder("nature_cnn", dim=8) if rgb else None
+    frames = FrameEncoder(image, DepthCNN(8) if depth else None, size=SIZE, dim=16)
+    walker: Seq2Seq | CrossModal = (
+        Seq2Seq(frames, 16, dim=16, action_dim=4)
+        if kind == "seq2seq"
+        else CrossModal(frames, 16, dim=16, action_dim=4, heads=2)
+    )
+    return NavigationPolicy(text, frames, walker, categories=CATEGORIES)
+
+
+def walks(steps: tuple[int, ...] = (4, 2, 3)) -> Walks:
+    generator = torch.Generator().manual_seed(1)
+    count, longest, frames = len(steps), max(steps), sum(steps)
+
+    def drawn(high: int, *shape: int) -> Tensor:
+        return torch.randint(high, shape, generator=generator)
+
+    acting = torch.arange(longest) < torch.tensor(steps)[:, None]
+    last = drawn(ACTIONS, count, longest)
+    last[:, 0] = START
+    return Walks(
+        words=drawn(WORDS - 2, count, 6) + 2,
+        mask=torch.arange(6) < torch.tensor([6, 4, 5][:count])[:, None],
+        rgb=drawn(256, frames, SIZE, SIZE, 3).to(torch.uint8),
+        depth=drawn(256, frames, SIZE, SIZE, 1).to(torch.uint8),
+        last_action=last,
+        acting=acting,
+        expert=drawn(ACTIONS, count, longest),
+        weight=torch.ones(count, longest),
+        progress=torch.rand(count, longest, generator=generator),
+        categories=drawn(CATEGORIES, frames, 2, 2).to(torch.uint8),
+    )
+
+
+@pytest.mark.parametrize("kind", ["cma", "seq2seq"])
+def test_steps_one_by_one_give_what_whole_walks_give(kind: str) -> None:
+    agent, recorded = policy(kind).eval(), walks()
+    with torch.no_grad():
+        whole = agent.over(recorded)
+        memory = agent.start(recorded.words, recorded.mask)
+        first = torch.tensor([0, 4, 6])
+        for step in range(2):  # as many as the shortest walk has
+            last = recorded.last_action[:, step]
+            seen = {
+                "rgb": recorded.rgb[first + step],
+                "depth": recorded.depth[first + step].float() * 0.04,
+                "last_action": torch.where(last == START, -1, last),
+            }
+            logits, value, memory = agent(seen, memory)
+            torch.testing.assert_close(logits, whole.logits[:, step])
+            torch.testing.assert_close(value, whole.value[:, step])
+            torch.testing.assert_close(memory.progress, whole.progress[:, step].sigmoid())
+
+
+@pytest.mark.parametrize("kind", ["cma", "seq2seq"])
+def test_a_walk_alone_is_read_as_among_longer_ones(kind: str) -> None:
+    agent, recorded = policy(kind).eval(), walks()
+    alone = replace(
+        recorded,
+        words=recorded.words[1:2, :4],
+        mask=recorded.mask[1:2, :4],
+        rgb=recorded.rgb[4:6],
+        depth=recorded.depth[4:6],
+        categories=recorded.categories[4:6],
+        **{
+            name: getattr(recorded, name)[1:2, :2] for name in ("last_action", "acting", "expert", "weight", "progress")
+        },
+    )
+    with torch.no_grad():
+        torch.testing.assert_close(agent.over(alone).logits, agent.over(recorded).logits[1:2, :2])
+
+
+def test_attention_over_words_sums_to_one_and_leaves_padding_out() -> None:
+    agent, recorded = policy().eval(), walks()
+    memory = agent.start(recorded.words, recorded.mask)
+    seen = {"rgb": recorded.rgb[:3], "depth": recorded.depth[:3].float() * 0.04, "last_action": torch.tensor([-1] * 3)}
+    _, _, memory = agent(seen, memory)
+    torch.testing.assert_close(memory.attention.sum(1), torch.ones(3))
+    torch.testing.assert_close(memory.patches.sum(1), torch.ones(3))
+    assert not memory.attention[~recorded.mask].any()
+
+
+def test_memory_of_other_environments_goes_on_as_theirs() -> None:
+    agent, recorded = policy().eval(), walks()
+    memory = agent.start(recorded.words, recorded.mask)
+    seen = {"rgb": recorded.rgb[:3], "depth": recorded.depth[:3].float() * 0.04, "last_action": torch.tensor([-1] * 3)}
+    logits, _, memory = agent(seen, memory)
+    rows = torch.tensor([2, 0])
+    expected, _, _ = agent({name: value[rows] for name, value in seen.items()}, memory.select(rows))
+    again, _, _ = agent(seen, memory)
+    torch.testing.assert_close(expected, again[rows])
+    assert not torch.equal(logits, again), "the memory has changed nothing"
+
+
+@pytest.mark.parametrize("kind", ["cma", "seq2seq"])
+def test_two_walks_that_look_alike_are_learned_apart_by_their_words(kind: str) -> None:
+    agent, recorded = policy(kind), walks((3, 3))
+    same = recorded.rgb[:3].repeat(2, 1, 1, 1)
+    recorded = replace(recorded, rgb=same, depth=recorded.depth[:3].repeat(2, 1, 1, 1))
+    recorded = replace(recorded, last_action=recorded.last_action[:1].repeat(2, 1))
+    recorded = replace(recorded, expert=torch.tensor([[2, 1, 0], [3, 1, 1]]))
+    optimizer = torch.optim.Adam(agent.parameters(), 0.01)
+    for _ in range(120):
+        optimizer.zero_grad()
+        imitation_loss(agent.over(recorded), recorded).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    assert agent.over(recorded).logits.argmax(dim=2).tolist() == recorded.expert.tolist()
+
+
+def test_every_part_of_the_policy_learns() -> None:
+    agent, recorded = policy(), walks()
+    outcome = agent.over(recorded)
+    loss = imitation_loss(outcome, recorded) + progress_loss(outcome, recorded)
+    total = loss + semantics_loss(agent, outcome, recorded) + outcome.value.sum()
+    total.backward()  # type: ignore[no-untyped-call]
+    still = [name for name, parameter in agent.named_parameters() if parameter.grad is None]
+    assert not still
+
+
+@pytest.mark.parametrize(("rgb", "depth"), [(True, False), (False, True)])
+def test_an_agent_may_lack_colour_or_depth(rgb: bool, depth: bool) -> None:
+    agent, recorded = policy(rgb=rgb, depth=depth).eval(), walks()
+    other = replace(recorded, **({"depth": 255 - recorded.depth} if rgb else {"rgb": 255 - recorded.rgb}))
+    with torch.no_grad():
+        torch.testing.assert_close(agent.over(other).logits, agent.over(recorded).logits)
+        blind = replace(recorded, rgb=torch.zeros_like(recorded.rgb), depth=torch.zeros_like(recorded.depth))
+        assert not torch.allclose(agent.over(blind).logits, agent.over(recorded).logits)
+
+
+def test_depth_is_kept_in_steps_of_four_centimetres() -> None:
+    metres = torch.tensor([0.0, 0.04, 1.0, 10.2, 50.0])
+    assert depth_bytes(metres).tolist() == [0, 1, 25, 255, 255]
+    assert metres[4] == 50.0, "the observation itself was changed"
+
+
+def test_any_image_encoder_of_the_core_drops_in() -> None:
+    for image in (image_encoder("small_cnn", dim=8), image_encoder("resnet18")):
+        frames = FrameEncoder(image, DepthCNN(8), size=32, dim=16)
+        seen = frames(torch.zeros(2, 32, 32, 3, dtype=torch.uint8), torch.zeros(2, 32, 32, 1, dtype=torch.uint8))
+        assert seen.summary.shape == (2, 16)
+        assert seen.grid.shape[:2] == (2, seen.shape[0] * seen.shape[1])
