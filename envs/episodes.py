@@ -90,13 +90,10 @@ class EpisodeFile:
 
 def splits(folder: str | Path) -> tuple[str, ...]:
     """The splits whose episodes lie below the folder, by name; none where it is no folder."""
-    found = {
-        stem
-        for place in _places(Path(folder), "*")
-        for file in (*place.glob("*.json.gz"), *place.glob("*.json"))
-        if not (stem := file.name.partition(".")[0]).endswith("_gt") and _is_split(place, stem, folder)
-    }
-    return tuple(sorted(found))
+    files = [file for place in _places(Path(folder), "*") for file in (*place.glob("*.json.gz"), *place.glob("*.json"))]
+    # In a folder of other things plain JSON is a split only below its own name.
+    names = {file.name.partition(".")[0] for file in files if file.suffix == ".gz" or file.parent.name == file.stem}
+    return tuple(sorted(name for name in names if not name.endswith("_gt")))
 
 
 def episode_file(folder: str | Path, split: str) -> Path:
@@ -129,11 +126,6 @@ def _places(folder: Path, split: str) -> list[Path]:
     """Folders in which a split may lie, the first that has it counts."""
     published = sorted(folder.glob(PUBLISHED), reverse=True)  # ..._preprocessed, which has tokens, before the plain one
     return [place for base in (folder, *published) for place in (*sorted(base.glob(split)), base) if place.is_dir()]
-
-
-def _is_split(place: Path, stem: str, folder: str | Path) -> bool:
-    """Whether a file of this name is found as a split: other JSON in a split's folder is none."""
-    return place.name == stem or place == Path(folder) or place.match(PUBLISHED)
 
 
 def _spellings(place: Path, stem: str) -> tuple[Path, Path]:

@@ -378,7 +378,7 @@ class NavigationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
         words = self._words.shape[1]
         boxes: dict[str, spaces.Space[Any]] = {
             "rgb": spaces.Box(0, 255, (size, size, 3), np.uint8),
-            "depth": spaces.Box(0.0, math.inf, (size, size, 1), np.float32),
+            "depth": spaces.Box(0.0, Camera.far_m, (size, size, 1), np.float32),
             "instruction": spaces.Box(0, self.tokenizer.size - 1, (words,), np.int64),
             "instruction_mask": spaces.MultiBinary(words),
             "last_action": spaces.Box(-1, ACTIONS - 1, (), np.int64),
@@ -439,8 +439,8 @@ class NavigationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
 
     def _info(self) -> Info:
         info: Info = {
-            "position": self.simulator.position,
-            "yaw": self.simulator.yaw,
+            "position": self.simulator.position.clone(),  # a reset writes into the simulator's own
+            "yaw": self.simulator.yaw.clone(),
             "distance": self.distance,
             "episode": self.episode,
             "steps": self.steps,
@@ -694,7 +694,7 @@ class HouseNavEnv(gymnasium.Env[dict[str, Any], int]):
         details: dict[str, Any] = {
             "episode_id": episode.id,
             "scene": episode.scene,
-            "position": info["position"][0].cpu().numpy(),
+            "position": info["position"][0].cpu().numpy().copy(),
             **{name: float(info[name][0]) for name in ("yaw", "distance")},
             **{name: int(info[name][0]) for name in ("episode", "steps", "oracle_action") if name in info},
             "collided": bool(info["collided"][0]),

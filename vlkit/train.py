@@ -4,7 +4,9 @@ import importlib.util
 import json
 import math
 import os
+import platform
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -223,6 +225,8 @@ def fit(
             f"{options.accumulate} x {accelerator.num_processes} processes); make it a multiple of {parts}"
         )
     folder = Path(folder)
+    if accelerator.device.type == "cpu":
+        _keep_freed_memory()
     with _locked(folder) if accelerator.is_main_process else nullcontext(), _StopRequest() as stop:
         accelerator.wait_for_everyone()
         run = _Run(model, loss, batches, options, folder, config, may_change, files, evaluate, extra_state, accelerator)
@@ -724,6 +728,21 @@ def _accelerator(options: TrainOptions) -> Any:
             "launch it as plain multi-GPU or multi-CPU"
         )
     return accelerator
+
+
+def _keep_freed_memory() -> None:
+    """Lets glibc keep large blocks that were freed, for a step asks for the same again.
+
+    Else it hands them back to the system, and every page is zeroed anew: a sixth of the time of a small CNN's training.
+    """
+    if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
+        import ctypes
+
+        mallopt = ctypes.CDLL(None).mallopt
+        trim_threshold, top_pad, mmap_max = -1, -2, -4  # malloc.h
+        mallopt(mmap_max, 0)
+        mallopt(trim_threshold, 2**31 - 1)
+        mallopt(top_pad, 64 << 20)
 
 
 @cache

@@ -216,7 +216,7 @@ class _Room:
         for host in [each for each in self.things if each.kind in kind.beside]:
             x, _, z = host.centre
             front, (width, _, depth) = host.front, host.size
-            aside = (-front[1], front[0])  # to the left of who sits at the host and looks ahead
+            aside = (-front[1], front[0])  # to the right of the front
             seats: list[tuple[float, float, int]] = []  # along the front, along the side, turn
             if kind.name == "nightstand":
                 back = -(depth / 2 - thing.size[2] / 2)
@@ -229,7 +229,7 @@ class _Room:
                 spots = (-width / 4, width / 4) if width > 1.15 else (0.0,)
                 seats = [(off, spot, host.turn + 2) for spot in spots] + [(-off, spot, host.turn) for spot in spots]
                 end = width / 2 + thing.size[2] / 2 - 0.02
-                seats += [(0.0, end, host.turn + 3), (0.0, -end, host.turn + 1)]
+                seats += [(0.0, end, host.turn + 1), (0.0, -end, host.turn + 3)]
             self.rng.shuffle(seats)
             for ahead, beside, turn in seats:
                 place = (

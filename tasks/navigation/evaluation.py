@@ -253,7 +253,8 @@ def tested(options: EvalOptions, runs: Sequence[Trained]) -> Test:
         count, every = options.episodes, len(split.episodes)
         split = replace(split, episodes=tuple(split.episodes[i * every // count] for i in range(count)))
     scenes = options.scenes or (settings.scenes if options.data is None else None)
-    settings = replace(settings, data=data, scenes=scenes, num_envs=options.num_envs)
+    num_envs = min(options.num_envs, len(split.episodes))
+    settings = replace(settings, data=data, scenes=scenes, num_envs=num_envs)
     return Test(split, data, settings, chosen_device(options.device, allowed=DEVICES))
 
 

@@ -24,10 +24,14 @@ def progress_loss(outcome: Outcome, walks: Walks) -> Tensor:
 def semantics_loss(policy: NavigationPolicy, outcome: Outcome, walks: Walks) -> Tensor:
     """Cross-entropy of what some patches of each frame show, with what the simulator knows."""
     assert policy.name_patches is not None
-    categories = walks.categories.flatten(1)
-    chosen = torch.randperm(categories.shape[1], device=categories.device)[:NAMED_PATCHES]
+    rows, columns = outcome.shape
+    device = walks.categories.device
+    chosen = torch.randperm(rows * columns, device=device)[:NAMED_PATCHES]
+    # The category in the middle of each patch; an encoder's patches need not be as large as the parts that are kept.
+    down = ((chosen // columns + 0.5) * walks.categories.shape[1] / rows).long()
+    across = ((chosen % columns + 0.5) * walks.categories.shape[2] / columns).long()
     named = policy.name_patches(outcome.frames[:, chosen])
-    return F.cross_entropy(named.float().flatten(0, 1), categories[:, chosen].flatten().long())
+    return F.cross_entropy(named.float().flatten(0, 1), walks.categories[:, down, across].flatten().long())
 
 
 def weights(walks_expert: Tensor, last_action: Tensor, inflection: float) -> Tensor:

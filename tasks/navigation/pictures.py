@@ -35,6 +35,8 @@ class Options:
     """which of its episodes; those that the run learned from"""
     episode: tuple[str, ...] = ()
     """ids of episodes; without any: the best, the median and the worst of the split, by SPL, then nDTW"""
+    episodes: int | None = None
+    """choose among so many episodes, evenly spread; among all where it is not given"""
     data: Path | None = None
     """where the episodes lie; the run knows where it learned"""
     scenes: Path | None = None
@@ -54,6 +56,7 @@ def main(arguments: Sequence[str]) -> int:
         runs=(options.run,),
         split=options.split,
         levels=options.levels,
+        episodes=None if options.episode else options.episodes,
         data=options.data,
         scenes=options.scenes,
         device=options.device,

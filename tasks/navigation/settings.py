@@ -125,8 +125,6 @@ class Config:
 
     begin_with: Path | None = None
     """run folder whose weights PPO and RCM begin with"""
-    rollout_steps: int = 32
-    """steps of each environment between two updates (ppo, rcm)"""
     epochs: int = 2
     """times that PPO goes over a rollout"""
     clip: float = 0.2
@@ -143,8 +141,8 @@ class Config:
     """weight of the matching critic's reward (rcm)"""
     imitation_weight: float = 0.2
     """weight of imitation beside the reward (ppo, rcm)"""
-    unseen_split: str | None = None
-    """houses without demonstrations in which RCM imitates its own best walks (self-supervised imitation)"""
+    critic_steps: int = 400
+    """training steps of the matching critic (rcm)"""
 
     steps: int = 6000
     """optimizer steps"""
@@ -223,17 +221,20 @@ def train_options(settings: Config) -> TrainOptions:
         **{name: getattr(settings, name) for name in shared},
         higher_is_better=settings.monitor.rpartition("/")[2] not in ("distance_to_goal", "steps", "collisions"),
         optimizer="adamw",
-        save_every=settings.round_steps if settings.rounds > 1 else settings.evaluate_every,
+        save_every=save_every(settings),
     )
 
 
-def built_policy(settings: Config, *, vocabulary: int, categories: int) -> NavigationPolicy:
-    """The policy that the settings describe, untrained, for a tokenizer of so many words."""
-    text_options: dict[str, Any] = {}
-    if settings.text_encoder in TEXT_ENCODERS:
-        text_options = {"word_dim": settings.word_dim, "dim": settings.dim, "dropout": settings.dropout}
-        text_options["word_dropout"] = settings.word_dropout
-    text = text_encoder(settings.text_encoder, vocabulary, **text_options)
+def save_every(settings: Config) -> int:
+    """Steps between checkpoints: never in the middle of what was recorded with one set of weights."""
+    if settings.method == "imitation":
+        return settings.round_steps if settings.rounds > 1 else settings.evaluate_every
+    cycle = max(settings.num_envs // settings.batch_size, 1) * settings.epochs
+    return -(-settings.evaluate_every // cycle) * cycle
+
+
+def built_frames(settings: Config) -> FrameEncoder:
+    """The frame encoder that the settings describe, untrained."""
     image = None
     if settings.rgb:
         image_options: dict[str, Any] = {}
@@ -243,7 +244,17 @@ def built_policy(settings: Config, *, vocabulary: int, categories: int) -> Navig
             image_options = {"pretrained": True}
         image = image_encoder(settings.image_encoder, frozen=settings.image_frozen, **image_options)
     depth = DepthCNN(settings.depth_dim) if settings.depth else None
-    frames = FrameEncoder(image, depth, size=settings.size, dim=settings.dim)
+    return FrameEncoder(image, depth, size=settings.size, dim=settings.dim)
+
+
+def built_policy(settings: Config, *, vocabulary: int, categories: int) -> NavigationPolicy:
+    """The policy that the settings describe, untrained, for a tokenizer of so many words."""
+    text_options: dict[str, Any] = {}
+    if settings.text_encoder in TEXT_ENCODERS:
+        text_options = {"word_dim": settings.word_dim, "dim": settings.dim, "dropout": settings.dropout}
+        text_options["word_dropout"] = settings.word_dropout
+    text = text_encoder(settings.text_encoder, vocabulary, **text_options)
+    frames = built_frames(settings)
     text_dim = int(getattr(text, "dim"))  # noqa: B009 - nn.Module has it by contract, not by type
     if settings.policy == "seq2seq":
         walker: Seq2Seq | CrossModal = Seq2Seq(frames, text_dim, dim=settings.dim, action_dim=settings.action_dim)

@@ -8,18 +8,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vlkit import config
+from vlkit import checkpoint, config
 from vlkit.batches import Batches, moved, seed_everything, stream_seed
+from vlkit.errors import UserError
 from vlkit.progress import progress
+from vlkit.tasks.navigation.critic import MatchingCritic, telling_loss
 from vlkit.tasks.navigation.data import Mirror, Split, World, batch, made_tokenizer, read_split, world
 from vlkit.tasks.navigation.learning import imitation_loss, progress_loss, semantics_loss
-from vlkit.tasks.navigation.model import NavigationPolicy
+from vlkit.tasks.navigation.model import NavigationPolicy, Walks
 from vlkit.tasks.navigation.probes import blanked
+from vlkit.tasks.navigation.reinforcement import Reinforcement
 from vlkit.tasks.navigation.rollouts import policy_walks, record
-from vlkit.tasks.navigation.settings import ARMS, LEVELS, Config, built_policy, train_options
+from vlkit.tasks.navigation.settings import ARMS, LEVELS, Config, built_frames, built_policy, train_options
 from vlkit.tasks.navigation.store import Store
 from vlkit.text import Tokenizer
-from vlkit.train import FitResult, Step, chosen_device, fit
+from vlkit.train import FitResult, Step, TrainOptions, chosen_device, fit
 
 DEVICES = ("cpu", "cuda")
 # These may differ when a run goes on: none of them changes what it learns.
@@ -78,16 +81,17 @@ def training(settings: Config, folder: Path, worlds: Worlds, store: Path | None 
     seed_everything(settings.seed)
     tokenizer, categories = worlds.tokenizer, worlds.train.env.categories
     policy = built_policy(settings, vocabulary=tokenizer.size, categories=len(categories))
+    if settings.begin_with is not None:
+        begin(policy, settings.begin_with)
     lessons = Lessons(settings, worlds.train, folder / "store", first=store)
+    loss: Lessons | Reinforcement = lessons
+    if settings.method != "imitation":
+        critic = trained_critic(settings, folder, worlds, lessons) if settings.method == "rcm" else None
+        loss = Reinforcement(settings, worlds.train, critic)
     return fit(
         policy,
-        lessons,
-        Batches(
-            examples=settings.round_episodes,
-            batch_size=settings.batch_size,
-            collate=torch.tensor,
-            name=lambda i: f"walk {i} of a round",
-        ),
+        loss,
+        batches(settings),
         options=replace(train_options(settings), device="cuda" if worlds.device.type == "cuda" else "cpu"),
         folder=folder,
         config=config.as_dict(settings) | {"categories": list(categories)},
@@ -96,6 +100,26 @@ def training(settings: Config, folder: Path, worlds: Worlds, store: Path | None 
         accepted=lambda: config.save(settings, folder / "config.toml"),
         evaluate=lambda model, step: selection_scores(model, settings, worlds.select),
     )
+
+
+def batches(settings: Config) -> Batches[Tensor]:
+    """Places in a round, which the losses look up."""
+    return Batches(
+        examples=settings.round_episodes,
+        batch_size=settings.batch_size,
+        collate=torch.tensor,
+        name=lambda i: f"walk {i} of a round",
+    )
+
+
+def begin(policy: NavigationPolicy, run: Path) -> None:
+    """Gives the policy the weights that another run ended with; UserError where they are of another model."""
+    config.run_file(run)
+    folder = run / "best"
+    if not folder.is_dir():
+        raise UserError(f"{run} holds no best weights to begin with; train it until its first evaluation")
+    _, tensors = checkpoint.load_weights(folder)
+    checkpoint.restore(policy, tensors, folder)
 
 
 class Lessons:
@@ -120,27 +144,7 @@ class Lessons:
         if number != self.ready:
             self.prepare(policy, number)
             seed_everything(step.seed, step.device)  # which recording has drawn from
-        generator = torch.Generator().manual_seed(step.seed)
-        early = step.index < settings.start_levels_until * step.steps
-        table = self.easy if early and len(self.easy) else self.table
-        # Rows come in shuffled epochs of a round's length: spread over all walks they still meet each equally often.
-        places = (rows + torch.rand(len(rows), generator=generator)) / settings.round_episodes * len(table)
-        recorded = self.store.read(table[places.long().clamp(max=len(table) - 1).numpy()])
-        walks = moved(
-            batch(
-                recorded,
-                self.world,
-                inflection=settings.inflection,
-                mirror=self.mirror,
-                share=settings.mirror,
-                unknown=self.unknown,
-                generator=generator,
-            ),
-            step.device,
-        )
-        for name in settings.blank:
-            if name != "instruction":
-                getattr(walks, name).zero_()
+        walks = self.walks(rows, step, number)
         outcome = policy.over(walks)
         imitation = imitation_loss(outcome, walks)
         logged: dict[str, float | Tensor] = {"imitation": imitation.detach(), "frames": float(len(walks.rgb))}
@@ -155,7 +159,34 @@ class Lessons:
             loss = loss + settings.semantics * named
         return loss, logged
 
-    def prepare(self, policy: NavigationPolicy, number: int) -> None:
+    def walks(self, rows: Tensor, step: Step, number: int) -> Walks:
+        """The walks of a step, on its device; `number` is the round that must be ready."""
+        assert self.ready == number
+        settings = self.settings
+        generator = torch.Generator().manual_seed(step.seed)
+        early = step.index < settings.start_levels_until * step.steps
+        table = self.easy if early and len(self.easy) else self.table
+        # Rows come in shuffled epochs of a round's length: spread over all walks they still meet each equally often.
+        places = (rows + torch.rand(len(rows), generator=generator)) / settings.round_episodes * len(table)
+        recorded = self.store.read(table[places.long().clamp(max=len(table) - 1).numpy()])
+        walks: Walks = moved(
+            batch(
+                recorded,
+                self.world,
+                inflection=settings.inflection,
+                mirror=self.mirror,
+                share=settings.mirror,
+                unknown=self.unknown,
+                generator=generator,
+            ),
+            step.device,
+        )
+        for name in settings.blank:
+            if name != "instruction":
+                getattr(walks, name).zero_()
+        return walks
+
+    def prepare(self, policy: NavigationPolicy | None, number: int) -> None:
         """Records round `number` unless it is there already, makes room, and lists what is learned from."""
         settings = self.settings
         if number not in self.store.numbers():
@@ -169,7 +200,7 @@ class Lessons:
         self.easy = self.table[[levels[int(episode)] == easiest for episode in episodes]]
         self.ready = number
 
-    def record(self, policy: NavigationPolicy, number: int) -> None:
+    def record(self, policy: NavigationPolicy | None, number: int) -> None:
         """Walks of the expert (round 0) or of the policy, with the expert's advice, into the store."""
         settings, walked = self.settings, self.world
         seed = stream_seed(settings.seed, "round", number)
@@ -182,11 +213,11 @@ class Lessons:
         episodes, expected = episodes[order], expected[order]
         most = (expected * settings.patience_factor).long() + 5
         share = settings.expert_share * settings.expert_decay ** (number - 1) if number else 1.0
-        frames = int((most if number else expected * (1 + settings.noise)).sum())
-        training = policy.training
-        policy.eval()
+        training = policy is not None and policy.training
+        if policy is not None:
+            policy.eval()
         with (
-            self.store.writer(number, min(frames, settings.store_frames)) as writer,
+            self.store.writer(number, int(expected.sum())) as writer,
             progress(len(episodes), unit="walks") as bar,
             torch.inference_mode(),
         ):
@@ -209,12 +240,44 @@ class Lessons:
                 seed=seed,
                 watch=watch,
             )
-        policy.train(training)
+        if policy is not None:
+            policy.train(training)
 
 
 def store_in(folder: Path, settings: Config, lent: Path | None = None) -> Store:
     """The store of a run with these settings."""
     return Store(folder, size=settings.size, parts=PARTS, most_frames=settings.store_frames, lent=lent)
+
+
+def trained_critic(settings: Config, folder: Path, worlds: Worlds, lessons: Lessons) -> MatchingCritic:
+    """A critic that has learned to tell the instruction from a demonstration."""
+    seed_everything(stream_seed(settings.seed, "critic"))
+    critic = MatchingCritic(built_frames(settings), worlds.tokenizer.size, dim=settings.dim, word_dim=settings.word_dim)
+
+    def loss(model: MatchingCritic, rows: Tensor, step: Step) -> tuple[Tensor, Mapping[str, float | Tensor]]:
+        return telling_loss(model, lessons.walks(rows, step, number=0)), {}
+
+    options = TrainOptions(
+        steps=settings.critic_steps,
+        learning_rate=settings.learning_rate,
+        schedule="cosine",
+        warmup_steps=min(50, settings.critic_steps // 4),
+        clip_norm=settings.clip_norm,
+        precision=settings.precision,
+        save_every=max(settings.critic_steps // 4, 1),
+        seed=settings.seed,
+        device="cuda" if worlds.device.type == "cuda" else "cpu",
+    )
+    lessons.prepare(None, 0)
+    fit(
+        critic,
+        loss,
+        batches(settings),
+        options=options,
+        folder=folder / "critic",
+        config={"words": worlds.tokenizer.size},
+    )
+    return critic.eval()
 
 
 def selection_scores(policy: NavigationPolicy, settings: Config, walked: World) -> dict[str, float]:

@@ -17,7 +17,7 @@ def ours() -> list[str]:
 
 
 def test_importing_the_environments_registers_their_ids() -> None:
-    assert ours() == ["vlkit/R2R-v0"]
+    assert ours() == ["vlkit/R2R-v0", "vlkit/HouseNav-v0"]
 
 
 def test_registering_twice_keeps_what_is_there() -> None:

@@ -1,0 +1,205 @@
+"""From houses to report and films through the commands, small; a killed training; what is wrong is one message."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from vlkit import report
+from vlkit.cli import main
+from vlkit.envs.house.benchmark import Arguments, generate
+
+SMALL = """
+task = "navigation"
+levels = ["starter"]
+size = 16
+dim = 16
+word_dim = 8
+image_dim = 8
+depth_dim = 8
+steps = 6
+batch_size = 4
+warmup_steps = 1
+round_episodes = 16
+evaluate_every = 3
+select_episodes = 4
+max_steps = 12
+num_envs = 8
+threads = 1
+precision = "no"
+device = "cpu"
+"""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "houses"
+    generate(Arguments(out=folder, seed=2, houses=2, unseen=2, levels=("starter",), walks=10, processes=1))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def experiment(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("configs") / "small.toml"
+    file.write_text(f'data = "{data}"\n{SMALL}')
+    return file
+
+
+@pytest.fixture(scope="module")
+def run(experiment: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "first"
+    assert main(["train", str(experiment), "--output", str(folder), "--arms", "no_instruction", "no_vision"]) == 0
+    return folder
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    newest = sorted((folder / "checkpoints").glob("step-*"))[-1]
+    return load_file(newest / "model.safetensors")
+
+
+def test_a_report_has_its_probes_parts_and_submission(run: Path, tmp_path: Path) -> None:
+    assert main(["eval", str(run), "--probes", "--output", str(tmp_path)]) == 0
+    card = report.read(tmp_path)
+    assert {arm.name: arm.kind for arm in card.arms} == {
+        "no instruction (trained)": "trained",
+        "no vision (trained)": "trained",
+        "no instruction": "test-time",
+        "shuffled instruction": "test-time",
+        "words in random order": "test-time",
+        "no vision": "test-time",
+        "no colour": "test-time",
+        "no depth": "test-time",
+        "stop": "fixed",
+        "random": "fixed",
+        "action prior": "fixed",
+        "shortest path": "fixed",
+    }
+    shortest = next(arm for arm in card.arms if arm.name == "shortest path")
+    assert next(row.value for row in shortest.metrics if row.name == "oracle_success") >= 0
+    assert {part.by for part in card.parts} >= {"path length", "instruction"}
+    walks = json.loads((tmp_path / "submission.json").read_text())
+    assert len(walks) == card.items
+    for steps in walks.values():
+        assert set(steps[0]) == {"position", "heading", "stop"}
+        assert [step["stop"] for step in steps[:-1]] == [False] * (len(steps) - 1)
+
+
+def test_numbers_do_not_depend_on_how_many_environments_walk(run: Path, tmp_path: Path) -> None:
+    for count in ("1", "8"):
+        words = ["eval", str(run), "--episodes", "10", "--num-envs", count, "--output", str(tmp_path / count)]
+        assert main(words) == 0
+    assert report.read(tmp_path / "1").metrics == report.read(tmp_path / "8").metrics
+    one, eight = ((tmp_path / count / "submission.json").read_text() for count in ("1", "8"))
+    assert one == eight
+
+
+def test_films_and_maps_of_the_best_median_and_worst(run: Path, tmp_path: Path) -> None:
+    assert main(["explain", str(run), "--episodes", "6", "--output", str(tmp_path)]) == 0
+    assert sorted(each.name.partition("-")[0] for each in tmp_path.glob("*.png")) == ["best", "median", "worst"]
+    films = list(tmp_path.glob("*.gif"))
+    assert len(films) == 3
+    with Image.open(films[0]) as film:
+        assert film.n_frames >= 1  # type: ignore[attr-defined]
+        assert film.width == 606
+
+
+def test_a_killed_training_ends_in_the_same_weights(experiment: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "vlkit", "train", str(experiment), "--steps", "24", "--rounds", "3"]
+    command += ["--evaluate-every", "8", "--output"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run([*command, str(tmp_path / "whole")], env=environment, check=True, capture_output=True)
+    killed = subprocess.Popen([*command, str(tmp_path / "killed")], env=environment, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "killed" / "checkpoints").glob("step-*")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    subprocess.run([*command, str(tmp_path / "killed")], env=environment, check=True, capture_output=True)
+    whole, again = weights(tmp_path / "whole"), weights(tmp_path / "killed")
+    assert whole.keys() == again.keys()
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+def test_rounds_behind_the_first_are_walks_of_the_policy(experiment: Path, tmp_path: Path) -> None:
+    words = ["--rounds", "2", "--expert-share", "0", "--output", str(tmp_path / "run")]
+    assert main(["train", str(experiment), *words]) == 0
+    assert sorted(each.name for each in (tmp_path / "run" / "store").glob("round-*")) == ["round-0000", "round-0001"]
+
+
+@pytest.mark.parametrize("policy", ["seq2seq", "cma"])
+@pytest.mark.parametrize("inputs", [["--no-rgb"], ["--no-depth"]])
+def test_agents_without_colour_or_depth_train(experiment: Path, tmp_path: Path, policy: str, inputs: list[str]) -> None:
+    words = ["--policy", policy, "--steps", "2", *inputs, "--output", str(tmp_path / "run")]
+    assert main(["train", str(experiment), *words]) == 0
+
+
+def test_agents_without_a_run_are_judged(data: Path, tmp_path: Path) -> None:
+    words = ["--agent", "shortest", "--data", str(data), "--levels", "starter", "--output", str(tmp_path)]
+    assert main(["eval", *words]) == 0
+    card = {row.name: row.value for row in report.read(tmp_path).metrics}
+    assert card["success"] > 0.95
+    assert card["spl"] > 0.9
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--policy", "cmaa"], "cmaa"),
+        (["--noise", "2"], "noise = 2.0, expected a share"),
+        (["--size", "20"], "size = 20, expected a multiple of 8"),
+        (["--monitor", "val_seen/succes"], "Did you mean 'val_seen/success'"),
+        (["--rounds", "7"], "a round lasts at least one step"),
+        (["--image-encoder", "nature_cn"], "Did you mean 'nature_cnn'"),
+        (["--data", "nowhere"], "nowhere"),
+        (["--levels", "long"], "none of the levels long"),
+        (["--select-split", "val", "--monitor", "val/success"], "val"),
+        (["--store-frames", "10"], "does not fit into a store of 10"),
+    ],
+)
+def test_a_mistake_is_one_message(
+    words: list[str], complaint: str, experiment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", str(experiment), "--output", str(tmp_path / "run"), *words]) in (1, 2)
+    errors = capsys.readouterr().err
+    assert complaint in errors
+    assert "Traceback" not in errors
+
+
+def test_a_scene_that_is_gone_is_told(experiment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", str(experiment), "--output", str(tmp_path / "run"), "--scenes", str(tmp_path)]) == 1
+    assert "walks in house_0001/house_0001.glb, which is not at" in capsys.readouterr().err
+
+
+def test_quickstart_goes_from_nothing_to_report_and_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from vlkit.tasks.navigation import run
+
+    monkeypatch.setattr(run.benchmark, "Arguments", partial(Arguments, walks=10))
+    for name, value in (("HOUSES", 12), ("UNSEEN_HOUSES", 12), ("STEPS", 12), ("EPISODES", 12)):
+        monkeypatch.setattr(run, name, value)
+    assert main(["quickstart", "--output", str(tmp_path / "quick"), "--minutes", "1", "--device", "cpu"]) == 0
+    printed = capsys.readouterr().out
+    assert (tmp_path / "quick" / "run" / "eval" / "val_unseen" / "report.md").is_file()
+    assert len(list((tmp_path / "quick" / "run" / "explain" / "val_unseen").glob("*.gif"))) == 3
+    assert "these scores say nothing about R2R-CE" in printed
+
+
+@pytest.mark.parametrize("method", ["ppo", "rcm"])
+def test_reward_trains_on_from_an_imitator(method: str, experiment: Path, run: Path, tmp_path: Path) -> None:
+    words = ["--method", method, "--begin-with", str(run), "--critic-steps", "2", "--output", str(tmp_path / "run")]
+    assert main(["train", str(experiment), *words]) == 0
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    logged = next(line for line in lines if "actor" in line)
+    assert 0 <= logged["walk_success"] <= 1
+    before, after = weights(run), weights(tmp_path / "run")
+    assert any(not torch.equal(before[name], after[name]) for name in before)
