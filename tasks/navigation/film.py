@@ -95,7 +95,7 @@ def save_film(pages: Iterator[Image.Image], path: str | Path) -> None:
     every += [every[-1]] * LAST
     if path.suffix == ".gif":
         # One palette for all, or colours would flicker from step to step.
-        palette = every[len(every) // 2].quantize(128, method=Image.Quantize.MEDIANCUT)
+        palette = every[len(every) // 2].quantize(256, method=Image.Quantize.MAXCOVERAGE)
         drawn = [page.quantize(palette=palette, dither=Image.Dither.NONE) for page in every]
         with write_atomic(path) as temporary:
             drawn[0].save(

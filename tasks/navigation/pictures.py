@@ -134,7 +134,7 @@ def told(walk: Walk) -> str:
     )
 
 
-def wrapped(text: str, letters: int = 78) -> str:
+def wrapped(text: str, letters: int = 58) -> str:
     """The text in lines of at most so many letters."""
     import textwrap
 
