@@ -129,8 +129,8 @@ def evaluate(words: Sequence[str]) -> int:
 
         return _call(_task(config.run_file(Path(words[0]))), "evaluate", words)
     if any(word.partition("=")[0] == "--agent" for word in words):
-        # Agents that need no training: those of R2R's graphs are told by their connectivity.
-        graphs = any(word.partition("=")[0] == "--connectivity" for word in words)
+        # Agents that need no training: those of R2R's graphs are told by where their data lies.
+        graphs = any(word.partition("=")[0] in ("--annotations", "--connectivity") for word in words)
         return _call(TASKS["r2r" if graphs else "navigation"], "evaluate", words)
     return _usage(
         words,
