@@ -157,7 +157,10 @@ def evaluate(arguments: Sequence[str]) -> int:
     """`vlkit eval RUN ... --split val_unseen --probes`: writes report card and submission, prints the card."""
     options = config.load(EvalOptions, None, arguments, prog="vlkit eval")
     if options.agent is not None and options.data is None:
-        wrong_usage("an agent without a run needs --data FOLDER")
+        wrong_usage(
+            "an agent without a run needs --data FOLDER of houses or VLN-CE's episodes, or --annotations FOLDER and "
+            "--connectivity FOLDER of graphs"
+        )
     runs = [trained(folder, options.device) for folder in options.runs]
     check_seeds(runs)
     card, walks = judged(options, runs)
