@@ -259,7 +259,12 @@ def test_a_room_that_the_scene_lacks_is_told() -> None:
 
 @pytest.mark.parametrize(
     ("actions", "complaint"),
-    [([4], "action 4 of environment 0"), ([1, 1], "expected \\(1,\\)"), ([1.0], "are torch.float"), ([-1], "action -1")],
+    [
+        ([4], "action 4 of environment 0"),
+        ([1, 1], "expected \\(1,\\)"),
+        ([1.0], "are torch.float"),
+        ([-1], "action -1"),
+    ],
 )
 def test_wrong_actions_are_told(actions: list[Any], complaint: str) -> None:
     env = made()

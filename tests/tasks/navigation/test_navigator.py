@@ -184,7 +184,7 @@ def test_quickstart_goes_from_nothing_to_report_and_pictures(
 ) -> None:
     from vlkit.tasks.navigation import run
 
-    monkeypatch.setattr(run.benchmark, "Arguments", partial(Arguments, walks=10))
+    monkeypatch.setattr("vlkit.envs.house.benchmark.Arguments", partial(Arguments, walks=10))
     for name, value in (("HOUSES", 12), ("UNSEEN_HOUSES", 12), ("STEPS", 12), ("EPISODES", 12)):
         monkeypatch.setattr(run, name, value)
     assert main(["quickstart", "--output", str(tmp_path / "quick"), "--minutes", "1", "--device", "cpu"]) == 0
