@@ -65,8 +65,6 @@ class Config:
     """begin with published weights (torchvision and Hugging Face models)"""
     image_frozen: bool = False
     """keep the image encoder as it is"""
-    image_weights: Path | None = None
-    """run folder whose image encoder this one begins with"""
     depth_dim: int = 32
     """width of the depth patches"""
     text_encoder: str = "bilstm"
