@@ -281,6 +281,12 @@ class NavigationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
         )
         return actions
 
+    def goal_offset(self) -> Tensor:
+        """(envs, 3) metres from the agent to the goal: ahead, to the left, and up"""
+        x, up, z = (self._goal[self.episode] - self.simulator.position).unbind(dim=1)
+        sine, cosine = self.simulator.yaw.sin(), self.simulator.yaw.cos()
+        return torch.stack([-sine * x - cosine * z, -cosine * x + sine * z, up], dim=1)
+
     def succeeded(self) -> Tensor:
         """(envs,) bool: whether to stop here would succeed"""
         return (self.distance < self._radius[self.episode]) & (self.in_goal_room() | (self._room[self.episode] < 0))

@@ -26,10 +26,10 @@ import torch
 from vlkit.envs.episodes import Episode, GroundTruth, word_list, write_episodes, write_ground_truth
 from vlkit.envs.house.follower import follow
 from vlkit.envs.house.furnish import random_house
-from vlkit.envs.house.house import LEVELS, House, Level, Point
-from vlkit.envs.house.language import Detail, instruction, tokens
+from vlkit.envs.house.house import LEVELS, House, Level, Opening, Point
+from vlkit.envs.house.language import Detail, can_be_told, instruction, tokens
 from vlkit.envs.house.mesh import house_scene
-from vlkit.envs.house.routes import Goal, Route, goals, route_of
+from vlkit.envs.house.routes import Goal, Route, exits, goals, route_of
 from vlkit.envs.simulator.glb_writer import save_glb
 from vlkit.envs.simulator.navgrid import NavGrid, NavSettings, nav_grid
 from vlkit.errors import UserError
@@ -37,7 +37,7 @@ from vlkit.files import replace_folder
 from vlkit.progress import progress
 
 FORMAT = "vlkit houses"
-VERSION = 1  # raise it when the same seed yields other files
+VERSION = 2  # raise it when the same seed yields other files
 MARKER = "houses.json"
 MOST_HOUSES = 9999  # four digits in a house's name
 FEWEST_FOR_PROCESSES = 24  # houses: fewer are made before other processes have started
@@ -46,9 +46,13 @@ FORWARD_M = 0.25
 STOP_M = 0.2  # demonstrations stop so near the goal
 CLEAR_M = 0.15  # a start is so far from what one could bump into, beside the body
 REFERENCE_STEPS = 8  # between the points of a reference path: 2 m, as R2R's viewpoints
+RIVALS = 4  # places to stop, at least, that lie behind the opening that a start faces
 TRIES = 60  # starts and goals that are tried for one walk
 DETAILS: tuple[Detail, ...] = ("fine", "medium", "coarse")
 DETAIL_CHANCES = (0.4, 0.4, 0.2)
+
+Groups = list[list[tuple[Goal, np.ndarray]]]  # goals with the place on the floor, those near each other together
+Targets = dict[int, list[tuple[Goal, np.ndarray]]]  # by room
 
 
 @dataclass(frozen=True)
@@ -326,13 +330,14 @@ def walks(house: House, grid: NavGrid, count: int, rng: random.Random) -> list[W
     places = places[grid.distance_to_closest_obstacle(places) >= CLEAR_M]
     rooms = [house.room_at(tuple(place)) for place in places.tolist()]
     targets = _targets(house, grid)
+    ahead = _ahead(house, targets, rules.radius_m) if rules.along else {}
     found: list[Walk] = []
     for _ in range(count * TRIES):
         if len(found) == count:
             return found
         pending: list[tuple[Point, float, Goal, Route, float]] = []
         for _ in range(2 * (count - len(found)) + 4):
-            drawn = _drawn(house, grid, rules, places, rooms, targets, rng)
+            drawn = _drawn(house, grid, rules, places, rooms, targets, ahead, rng)
             if drawn is not None:
                 pending.append(drawn)
         for walk in _demonstrated(grid, rules, house, pending):
@@ -344,13 +349,13 @@ def walks(house: House, grid: NavGrid, count: int, rng: random.Random) -> list[W
     )
 
 
-def _targets(house: House, grid: NavGrid) -> dict[int, list[tuple[Goal, np.ndarray]]]:
-    """Goals that can be stood at, by room, each with the metres to it from anywhere left to be computed."""
+def _targets(house: House, grid: NavGrid) -> Targets:
+    """Goals that can be stood at, by room."""
     every = goals(house)
     wished = np.array([goal.position for goal in every], np.float32).reshape(-1, 3)
     snapped = np.asarray(grid.snap(wished, grid.largest_island))
     near = np.linalg.norm((snapped - wished)[:, [0, 2]], axis=1) < 0.15
-    by_room: dict[int, list[tuple[Goal, np.ndarray]]] = {}
+    by_room: Targets = {}
     for goal, place, fits in zip(every, snapped, near.tolist(), strict=True):
         room = house.room_at(tuple(place.tolist())) if fits else None
         if room is not None and room.id == goal.room:
@@ -364,21 +369,29 @@ def _drawn(
     rules: LevelRules,
     places: np.ndarray,
     rooms: Sequence[Any],
-    targets: dict[int, list[tuple[Goal, np.ndarray]]],
+    targets: Targets,
+    ahead: dict[int, list[Groups]],
     rng: random.Random,
 ) -> tuple[Point, float, Goal, Route, float] | None:
     """A start and a goal with the route between them, or nothing where they do not fit the level."""
-    goal, place = rng.choice(targets[rng.choice(sorted(targets))])
     i = rng.randrange(len(places))
-    if rooms[i] is None or rooms[i].id == goal.room or rooms[i].kind == "stairs":
+    if rooms[i] is None or rooms[i].kind == "stairs":
+        return None
+    if rules.along:
+        if rooms[i].id not in ahead:
+            return None
+        goal, place = rng.choice(rng.choice(rng.choice(ahead[rooms[i].id])))
+    else:
+        goal, place = rng.choice(targets[rng.choice(sorted(targets))])
+    if rooms[i].id == goal.room:
         return None
     metres = float(grid.geodesic(places[i : i + 1], place[None])[0])
     if not rules.metres[0] <= metres <= rules.metres[1]:
         return None
     path = np.asarray(grid.path(places[i : i + 1], place[None])[0])
     if rules.along:
-        ahead = path[1] - path[0]
-        yaw = math.atan2(-float(ahead[0]), -float(ahead[2])) + math.radians(rng.uniform(-10, 10))
+        begin = path[1] - path[0]
+        yaw = math.atan2(-float(begin[0]), -float(begin[2])) + math.radians(rng.uniform(-10, 10))
     else:
         yaw = rng.uniform(-math.pi, math.pi)
     start = _rounded(places[i])
@@ -386,7 +399,50 @@ def _drawn(
     route = route_of(house, path, yaw, standing)
     if route is None or not rules.openings[0] <= len(route.openings) <= rules.openings[1]:
         return None
+    if not can_be_told(house, route):
+        return None
     return start, round(yaw, 4), standing, route, metres
+
+
+def _ahead(house: House, targets: Targets, radius_m: float) -> dict[int, list[Groups]]:
+    """By room, and by opening that leads out of it: the goals one or two openings away, in groups of those that one stop
+    would serve together; openings behind which there are too few such groups are left out.
+
+    Who starts facing along the route sees by which opening it goes. Were it not for several places to stop behind it,
+    the way could be guessed without reading.
+    """
+    every = {
+        (room.id, opening.id): _groups(house, opening, room.id, targets, radius_m)
+        for room in house.rooms
+        for opening in exits(house, room, None)
+    }
+    least = min(RIVALS, max(map(len, every.values())))
+    by_room: dict[int, list[Groups]] = {}
+    for (room_id, _), groups in every.items():
+        if len(groups) >= least:
+            by_room.setdefault(room_id, []).append(groups)
+    return by_room
+
+
+def _groups(house: House, opening: Opening, room: int, targets: Targets, radius_m: float) -> Groups:
+    """The goals behind an opening, one or two openings away."""
+    beyond = opening.other(room)
+    entered = {beyond: opening.id}
+    for each in exits(house, house.rooms[beyond], opening.id):
+        entered.setdefault(each.other(beyond), each.id)
+    groups: Groups = []
+    for number, by in entered.items():
+        for goal, place in targets.get(number, ()) if number != room else ():
+            if goal.opening not in (None, by):
+                continue
+            for group in groups:
+                first, where = group[0]
+                if first.room == number and float(np.linalg.norm(where - place)) < radius_m:
+                    group.append((goal, place))
+                    break
+            else:
+                groups.append([(goal, place)])
+    return groups
 
 
 def _demonstrated(

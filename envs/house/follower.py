@@ -22,7 +22,7 @@ class Told:
 
     beyond: str | None = None  # kind of the room behind it
     side: Side | None = None
-    ordinal: int | None = None  # of its side, from 1
+    ordinal: int | None = None  # of its side, from 1 for the nearest
     beside: tuple[str, str | None] | None = None  # kind and colour of a thing next to it
 
 
@@ -32,7 +32,7 @@ def matching(house: House, stand: Stand, room: Room, came: int | None, told: Tol
     if told.ordinal is not None and told.side is not None:
         alike = sorted(
             (each for each in found if told.side in sides_of(stand.angle_to(each.centre))),
-            key=lambda each: stand.along(each.centre),
+            key=lambda each: math.dist(each.centre, stand.place),
         )
         if told.beyond is not None and not any(house.rooms[each.other(room.id)].kind == told.beyond for each in alike):
             return []

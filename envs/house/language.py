@@ -4,6 +4,8 @@ What is said is enough to find the way: wherever an opening could be mistaken fo
 cannot, by the follower's own rules (follower.py). How it is said varies.
 """
 
+import itertools
+import math
 import random
 import re
 from collections.abc import Sequence
@@ -12,11 +14,12 @@ from typing import Literal
 from vlkit.envs.house import lexicon
 from vlkit.envs.house.follower import Told, matching
 from vlkit.envs.house.house import COLOURS, Furniture, House, Opening, Room
-from vlkit.envs.house.routes import Leg, Route, exits, side_of
+from vlkit.envs.house.routes import Leg, Route, exits, side_of, sides_of
 
 Detail = Literal["coarse", "medium", "fine"]
 WORDS = (15, 60)
 ATTEMPTS = 40
+COUNTED_M = 0.5  # "first" and "second" differ so much in how near they are
 ADJECTIVE, OTHER_NAME, OTHER_COLOUR, COLOURED = 0.25, 0.45, 0.3, 0.55  # chances
 
 
@@ -96,32 +99,51 @@ def _exit(
     house: House, leg: Leg, room: Room, beyond: Room, opening: Opening, rng: random.Random, *, terse: bool
 ) -> str:
     """Through one opening, said so that it cannot be another."""
+    fitting = tellings(house, leg)
+    likely = [told for told in fitting if told.side is not None]
+    told = rng.choice(likely if likely and rng.random() < 0.85 else fitting)
+    return _exit_text(house, told, opening, beyond, room, rng, terse=terse)
+
+
+def can_be_told(house: House, route: Route) -> bool:
+    """Whether no opening of the route can only be told in words that fit another one too."""
+    return all(leg.climb or tellings(house, leg) for leg in route.legs)
+
+
+def tellings(house: House, leg: Leg) -> list[Told]:
+    """What may be said of a leg's opening, from little to much, so that a reader can only take this one."""
+    room, beyond, opening = house.rooms[leg.room], house.rooms[leg.beyond], house.openings[leg.opening]
+    if room.kind == "stairs":
+        return [Told()]  # the clause before has led over the stairs
     side = side_of(leg.stand.angle_to(opening.centre))
     others = exits(house, room, leg.came)
     beside = _beside(house, room, opening, others)
-    # From little to much; what is not said here may still be, for variety.
+    ordinal = _ordinal(leg, opening, others)
     ways: list[Told] = [
         Told(beyond=beyond.kind),
         Told(beyond=beyond.kind, side=side),
         Told(side=side),
         Told(beyond=beyond.kind, beside=beside),
-        Told(beyond=beyond.kind, side=side, ordinal=_ordinal(leg, opening, others)),
+        Told(beyond=beyond.kind, side=side, ordinal=ordinal),
+        Told(side=side, ordinal=ordinal),
         Told(beyond=beyond.kind, side=side, beside=beside),
     ]
-    fitting = [told for told in ways if matching(house, leg.stand, room, leg.came, told) == [opening]]
-    likely = [told for told in fitting if told.side is not None]
-    told = rng.choice((likely if likely and rng.random() < 0.85 else fitting) or [ways[4]])
-    return _exit_text(house, told, opening, beyond, room, rng, terse=terse)
+    distinct = list(dict.fromkeys(ways))
+    return [told for told in distinct if matching(house, leg.stand, room, leg.came, told) == [opening]]
 
 
 def _ordinal(leg: Leg, opening: Opening, others: Sequence[Opening]) -> int | None:
-    """Which one it is of its side, counted as one comes to them."""
+    """Which one it is of its side, counted from the nearest; None where one who looks may count otherwise."""
     side = side_of(leg.stand.angle_to(opening.centre))
-    alike = sorted(
-        (each for each in others if side_of(leg.stand.angle_to(each.centre)) == side),
-        key=lambda each: leg.stand.along(each.centre),
-    )
-    return alike.index(opening) + 1 if len(alike) > 1 and opening in alike else None
+    alike = [each for each in others if side in sides_of(leg.stand.angle_to(each.centre))]
+    if side == "behind" or len(alike) < 2:
+        return None
+    alike.sort(key=lambda each: math.dist(each.centre, leg.stand.place))
+    for near, far in itertools.pairwise(alike):
+        closer = math.dist(far.centre, leg.stand.place) - math.dist(near.centre, leg.stand.place)
+        if closer < COUNTED_M or leg.stand.along(near.centre) > leg.stand.along(far.centre) + COUNTED_M:
+            return None
+    return alike.index(opening) + 1
 
 
 def _beside(house: House, room: Room, opening: Opening, others: Sequence[Opening]) -> tuple[str, str] | None:

@@ -96,7 +96,7 @@ def _programme(count: int, level: Level, rng: random.Random) -> list[tuple[str, 
     kinds: list[str] = []
     if level == "starter":
         pool = [kind for kind in ROOM_KINDS if kind not in ("stairs", "hallway")]
-        small = rng.random() < 0.6
+        small = rng.random() < 0.3
         kinds = rng.sample([kind for kind in pool if kind not in DEAD_ENDS], count - small)
         kinds += rng.sample(DEAD_ENDS, int(small))
     else:
@@ -110,12 +110,14 @@ def _programme(count: int, level: Level, rng: random.Random) -> list[tuple[str, 
                 break
             if kind not in SMALL or sum(each in SMALL for each in kinds) < 1 + count // 4:
                 kinds.append(kind)
-    return [(kind, _area(kind, rng)) for kind in kinds]
+    return [(kind, _area(kind, level, rng)) for kind in kinds]
 
 
-def _area(kind: str, rng: random.Random) -> float:
+def _area(kind: str, level: Level, rng: random.Random) -> float:
+    """Few rooms are large ones: in each there are several places to stop at, too far apart to be taken for each other."""
     low, high = ROOM_KINDS[kind].area_m2
-    return rng.uniform(low, low + 0.6 * (high - low))
+    share = (0.6, 1.0) if level == "starter" else (0.0, 0.6)
+    return low + rng.uniform(*share) * (high - low)
 
 
 def _side(kinds: Sequence[tuple[str, float]], rng: random.Random) -> Plan:

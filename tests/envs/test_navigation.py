@@ -108,7 +108,18 @@ def test_turns_are_of_15_degrees_and_of_30_for_starters(level: str | None, degre
     turned = (float(info["yaw"][0]) - before + math.pi) % (2 * math.pi) - math.pi
     assert math.degrees(turned) == pytest.approx(degrees, abs=1e-3)
     *_, info = env.step([RIGHT])
-    assert float(info["yaw"][0]) == pytest.approx(before, abs=1e-5)
+    assert math.cos(float(info["yaw"][0]) - before) == pytest.approx(1.0, abs=1e-9)
+
+
+def test_the_goal_lies_ahead_and_turns_with_the_agent() -> None:
+    env = made()
+    env.reset()
+    assert env.goal_offset()[0].tolist() == pytest.approx([1.6, 0.0, 0.0], abs=0.02)
+    env.step([FORWARD])
+    assert env.goal_offset()[0].tolist() == pytest.approx([1.35, 0.0, 0.0], abs=0.02)
+    for _ in range(6):
+        env.step([LEFT])
+    assert env.goal_offset()[0].tolist() == pytest.approx([0.0, -1.35, 0.0], abs=0.02), "it is to the right then"
 
 
 def test_the_expert_reaches_every_goal() -> None:

@@ -14,7 +14,7 @@ from vlkit.envs.house.catalogue import KINDS, ROOM_KINDS
 from vlkit.envs.house.follower import follow
 from vlkit.envs.house.furnish import random_house
 from vlkit.envs.house.house import COLOURS, LEVELS, House, Level
-from vlkit.envs.house.language import instruction, tokens
+from vlkit.envs.house.language import can_be_told, instruction, tellings, tokens
 from vlkit.envs.house.mesh import house_scene
 from vlkit.envs.house.routes import Stand, route_of, side_of
 from vlkit.envs.simulator.navgrid import NavGrid, NavSettings, nav_grid
@@ -106,6 +106,52 @@ def test_a_word_of_side_is_where_the_walk_goes() -> None:
             assert says["left" if angle > 0 else "right"], (text, angle)
             checked += 1
     assert checked > 3
+
+
+def test_ordinals_count_from_the_nearest_and_leave_none_out() -> None:
+    counted = 0
+    for level in LEVELS:
+        for number in range(5):
+            house, _, every = walked(level, number)
+            for walk in every:
+                for leg in walk.route.legs:
+                    for said in tellings(house, leg):
+                        if said.ordinal is None:
+                            continue
+                        counted += 1
+                        openings = [each for each in house.openings_of[leg.room] if each.id != leg.came]
+                        same = [each for each in openings if side_of(leg.stand.angle_to(each.centre)) == said.side]
+                        nearer = math.dist(house.openings[leg.opening].centre, leg.stand.place)
+                        closer = [each for each in same if math.dist(each.centre, leg.stand.place) < nearer - 1e-6]
+                        assert len(closer) in (said.ordinal - 1, said.ordinal - 2), "two sides may share an opening"
+    assert counted > 20
+
+
+def test_every_opening_of_a_walk_can_be_told_from_the_others() -> None:
+    for level in LEVELS:
+        for number in range(5):
+            house, _, every = walked(level, number)
+            assert all(can_be_told(house, walk.route) for walk in every)
+
+
+def test_starters_cannot_be_guessed_from_where_they_face() -> None:
+    goals = [
+        len(
+            {
+                (round(other.goal.position[0], 1), round(other.goal.position[2], 1))
+                for other in every
+                if same(walk, other)
+            }
+        )
+        for number in range(5)
+        for _, _, every in [walked("starter", number)]
+        for walk in every
+    ]
+    assert np.mean(goals) > 2, "of twelve walks, those through one opening end at several places"
+
+
+def same(walk: Walk, other: Walk) -> bool:
+    return walk.route.openings[0] == other.route.openings[0] and walk.route.rooms[0] == other.route.rooms[0]
 
 
 def test_spelling_noise_changes_some_words_and_no_others() -> None:
