@@ -57,6 +57,7 @@ TIMINGS = {
     "r2r-train": ("training steps a second of the route agent", "r2r_train.py"),
     "render": ("frames a second of the embedded simulator", "render.py"),
     "navigation": ("ground, distances and moves of the embedded simulator", "navigation.py"),
+    "houses": ("walking in generated houses, and learning to", "houses.py"),
     "scenes": ("reading meshes, and the cache of loaded scenes", "scene_files.py"),
     "text": ("the text encoder on unequal texts, packed LSTMs beside it", "text_encoder.py"),
 }
