@@ -167,6 +167,7 @@ def batch(
         mask = torch.ones(count, 1, dtype=torch.bool)
     last_action, expert = spread(recorded.last_action, acting), spread(recorded.expert, acting)
     rgb, depth, categories = recorded.rgb, recorded.depth, recorded.categories
+    goal = recorded.goal
     if mirror is not None and bool(flipped.any()):
         words = torch.where(flipped[:, None], mirror.words[words], words)
         last_action = torch.where(flipped[:, None], mirror.actions[last_action], last_action)
@@ -175,6 +176,7 @@ def batch(
         rgb[frames] = rgb[frames].flip(2)
         depth[frames] = depth[frames].flip(2)
         categories[frames] = categories[frames].flip(2)
+        goal = torch.where(frames[:, None], goal * goal.new_tensor([1.0, -1.0, 1.0]), goal)
     return Walks(
         words=words,
         mask=mask,
@@ -186,6 +188,7 @@ def batch(
         expert=expert,
         weight=weights(expert, last_action, inflection),
         progress=spread(recorded.progress, acting),
+        goal=goal,
     )
 
 

@@ -4,8 +4,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vlkit.tasks.navigation.model import NavigationPolicy, Outcome, Walks
+from vlkit.envs.navigation import CAMERA_M
+from vlkit.tasks.navigation.model import DEPTH_STEP_M, NavigationPolicy, Outcome, Walks
 
+NEAREST_M = 0.3  # a goal nearer than this is not pointed at
+HIDDEN_M = 0.5  # what is seen in its direction is at most so much nearer than the goal
 NAMED_PATCHES = 12  # of each frame, drawn anew each time: naming all costs as much as the rest of the loss together
 
 
@@ -32,6 +35,44 @@ def semantics_loss(policy: NavigationPolicy, outcome: Outcome, walks: Walks) -> 
     across = ((chosen % columns + 0.5) * walks.categories.shape[2] / columns).long()
     named = policy.name_patches(outcome.frames[:, chosen])
     return F.cross_entropy(named.float().flatten(0, 1), walks.categories[:, down, across].flatten().long())
+
+
+def goal_loss(outcome: Outcome, walks: Walks) -> Tensor:
+    """Error of where the policy believes the goal to be, ahead and to the left; what is near counts more than what is far.
+
+    Distances are on a logarithmic scale: log(1 + metres) in the goal's direction.
+    """
+    flat = walks.goal[:, :2]
+    metres = flat.norm(dim=1, keepdim=True)
+    return F.smooth_l1_loss(outcome.goal, flat * (metres.log1p() / metres.clamp(min=1e-3)))
+
+
+def pointing_loss(outcome: Outcome, walks: Walks) -> Tensor:
+    """-log of the share of attention on and around the patch where the goal is, over the frames in which it is in sight.
+
+    Zero where the policy does not look at patches, and where no frame shows the goal.
+    """
+    if outcome.looked is None:
+        return outcome.logits.new_zeros(())
+    rows, columns = outcome.shape
+    ahead, left, up = walks.goal.unbind(dim=1)
+    near = ahead.clamp(min=0.1)
+    across, down = (
+        0.5 - 0.5 * left / near,
+        0.5 + 0.5 * (CAMERA_M - up) / near,
+    )  # shares of the frame, which sees 90 degrees
+    column, row = (across * columns).long(), (down * rows).long().clamp(0, rows - 1)
+    height, width = walks.depth.shape[1:3]
+    pixel = (row.float() + 0.5) / rows * height, across.clamp(0, 1 - 1e-6) * width
+    depth = walks.depth[torch.arange(len(near), device=near.device), pixel[0].long(), pixel[1].long(), 0] * DEPTH_STEP_M
+    seen = (ahead > NEAREST_M) & (across >= 0) & (across < 1) & (up.abs() < CAMERA_M) & (depth > ahead - HIDDEN_M)
+    if not bool(seen.any()):
+        return outcome.logits.new_zeros(())
+    away = torch.arange(rows * columns, device=near.device)
+    beside = ((away // columns)[None] - row[seen, None]).abs().le(1) & (
+        (away % columns)[None] - column[seen, None]
+    ).abs().le(1)
+    return -((outcome.looked[seen] * beside).sum(dim=1) + 1e-4).log().mean()
 
 
 def weights(walks_expert: Tensor, last_action: Tensor, inflection: float) -> Tensor:

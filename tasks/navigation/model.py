@@ -46,6 +46,7 @@ class Walks:
     weight: Tensor  # (batch, steps), of that in the loss
     progress: Tensor  # (batch, steps), share of the way that is done, 0 to 1
     categories: Tensor  # (frames, rows, columns) uint8: what is seen most in each part of the frame
+    goal: Tensor  # (frames, 3): metres from there to the goal, ahead, to the left and up
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ class Outcome:
     logits: Tensor  # (batch, steps, actions)
     value: Tensor  # (batch, steps)
     progress: Tensor  # (batch, steps), its own estimate, as a logit
+    goal: Tensor  # (frames, 2), its own estimate of where the goal is, see learning.goal_loss
+    looked: Tensor | None  # (frames, patches): where it looked in each frame; None for one that does not look
     frames: Tensor  # (frames, patches, dim), as the image encoder saw them
     shape: tuple[int, int]  # rows and columns of the patches
 
@@ -182,13 +185,14 @@ class Look(nn.Module):
 
 
 class Heads(nn.Module):
-    """What a policy says at each step: actions, value, and how far it is on its way."""
+    """What a policy says at each step: actions, value, how far it is on its way, and where it believes the goal to be."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.act = nn.Sequential(nn.Linear(dim, 128), nn.ReLU(), nn.Linear(128, ACTIONS))
         self.value = nn.Sequential(nn.Linear(dim, 128), nn.ReLU(), nn.Linear(128, 1))
         self.progress = nn.Linear(dim, 1)
+        self.goal = nn.Sequential(nn.Linear(dim, 128), nn.ReLU(), nn.Linear(128, 2))
 
     def forward(self, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(..., dim) -> logits (..., actions), value (...), progress logit (...)"""
@@ -203,6 +207,7 @@ class Steps:
     state: Tensor  # (batch, steps, dim), for the heads
     attention: Tensor  # (batch, steps, words)
     patches: Tensor  # (batch, steps, patches)
+    looked: Tensor | None  # (frames, patches), the same without padding; None for what does not look at patches
     layers: tuple[LayerState, ...]
 
 
@@ -260,7 +265,15 @@ class NavigationPolicy(nn.Module):
         steps = self.walker(frames, walks.last_action, walks.acting, told, walks.mask, initial)
         logits, value, progress = self.heads(steps.state)
         seen = frames.grid if self.frames.image is not None else frames.depth
-        return Outcome(logits.float(), value.float(), progress.float(), frames=seen, shape=frames.shape)
+        return Outcome(
+            logits=logits.float(),
+            value=value.float(),
+            progress=progress.float(),
+            goal=self.heads.goal(steps.state[walks.acting]).float(),
+            looked=None if steps.looked is None else steps.looked.float(),
+            frames=seen,
+            shape=frames.shape,
+        )
 
 
 class Seq2Seq(nn.Module):
@@ -291,6 +304,7 @@ class Seq2Seq(nn.Module):
             state=states,
             attention=states.new_zeros(*taken.shape, mask.shape[1]),
             patches=states.new_zeros(*taken.shape, frames.shape[0] * frames.shape[1]),
+            looked=None,
             layers=(after,),
         )
 
@@ -348,7 +362,7 @@ class CrossModal(nn.Module):
         asked = torch.cat([followed, answer], dim=2)
         inputs, patches = [followed, answer, action], asked.new_zeros(*taken.shape, frames.shape[0] * frames.shape[1])
         # In a frame only its own step looks.
-        questions = asked[acting]
+        questions, where = asked[acting], None
         if self.look is not None:
             seen, where = self.look(questions, frames.grid)
             inputs.append(spread(seen, acting))
@@ -360,7 +374,11 @@ class CrossModal(nn.Module):
         decided = self.dropout(decided)
         reread, attention = self.reread(torch.cat([decided, answer], dim=2), mask, told[1])
         return Steps(
-            state=torch.cat([decided, reread], dim=2), attention=attention, patches=patches, layers=(first, second)
+            state=torch.cat([decided, reread], dim=2),
+            attention=attention,
+            patches=patches,
+            looked=where,
+            layers=(first, second),
         )
 
 

@@ -113,7 +113,7 @@ def experienced(
         step = len(kept)
         seen = transform(observation)
         expert = info["oracle_action"]
-        frame = seen["rgb"].clone(), depth_bytes(seen["depth"])
+        frame = seen["rgb"].clone(), depth_bytes(seen["depth"]), env.goal_offset()
         last = torch.where(observation["last_action"] < 0, START, observation["last_action"])
         logits, value, memory = policy(seen, memory)
         action = torch.where(acting, drawn(logits.softmax(dim=1), draws[:, min(step, draws.shape[1] - 1)]), STOP)
@@ -128,7 +128,7 @@ def experienced(
         acting = acting & ~terminated & ~cut
     policy.train(training)
     columns = [torch.stack(column) for column in zip(*kept, strict=True)]  # (steps, envs, ...)
-    rgb, depth, last, expert, done, action, log_prob, value, reward, live, ended, arrived = columns
+    rgb, depth, goal, last, expert, done, action, log_prob, value, reward, live, ended, arrived = columns
     by_walk = live.T
     walks = Walks(
         words=words,
@@ -141,6 +141,7 @@ def experienced(
         expert=expert.T,
         weight=weights(expert.T, last.T, settings.inflection),
         progress=done.T,
+        goal=goal.transpose(0, 1)[by_walk],
     )
     if critic is not None:
         final = live & ended
@@ -180,6 +181,7 @@ def chosen(experience: Experience, rows: Tensor) -> Experience:
         rgb=walks.rgb[frames],
         depth=walks.depth[frames],
         categories=walks.categories[frames],
+        goal=walks.goal[frames],
         **{name: getattr(walks, name)[rows, :steps] for name in columns},
     )
     numbers = {name: getattr(experience, name)[rows, :steps] for name in ("taken", "log_probs", "advantage", "returns")}

@@ -118,6 +118,7 @@ def _record(
                 last,
                 expert,
                 done,
+                env.goal_offset(),
                 acting,
             )
         )
@@ -137,7 +138,7 @@ def _record(
     columns = [torch.stack(column) for column in zip(*kept, strict=True)]
     live = columns.pop()
     for row in range(count):
-        rgb, depth, categories, last_action, expert, done = (column[live[:, row], row] for column in columns)
+        rgb, depth, categories, last_action, expert, done, goal = (column[live[:, row], row] for column in columns)
         writer.add(
             int(episodes[row]),
             rgb=rgb,
@@ -146,6 +147,7 @@ def _record(
             last_action=last_action,
             expert=expert,
             progress=done,
+            goal=goal,
         )
 
 

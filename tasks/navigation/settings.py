@@ -25,7 +25,17 @@ COUNTS = (
     *("batch_size", "rounds", "round_episodes", "store_frames", "num_envs", "max_steps", "select_episodes"),
 )
 SHARES = ("expert_share", "expert_decay", "noise", "mirror", "start_levels_until")
-WEIGHTS = ("inflection", "progress", "semantics", "entropy", "value_weight", "intrinsic", "imitation_weight")
+WEIGHTS = (
+    "inflection",
+    "progress",
+    "semantics",
+    "goal",
+    "pointing",
+    "entropy",
+    "value_weight",
+    "intrinsic",
+    "imitation_weight",
+)
 
 
 @dataclass(frozen=True)
@@ -112,6 +122,10 @@ class Config:
     """weight of the progress monitor's loss"""
     semantics: float = 0.2
     """weight of naming what each patch shows"""
+    goal: float = 0.5
+    """weight of telling where the goal is, in metres ahead and to the left"""
+    pointing: float = 0.2
+    """weight of looking at the goal where it is in sight (cma)"""
     mirror: float = 0.5
     """share of walks with left and right exchanged, in frames, words and actions"""
     start_levels_until: float = 0.0

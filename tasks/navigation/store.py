@@ -21,9 +21,9 @@ from torch import Tensor
 from vlkit.errors import UserError
 from vlkit.files import cannot_write
 
-FORMAT = 1
+FORMAT = 2
 MARKER = "round.json"
-STEP = np.dtype([("last_action", "u1"), ("expert", "u1"), ("progress", "f4")])
+STEP = np.dtype([("last_action", "u1"), ("expert", "u1"), ("progress", "f4"), ("goal", "f4", 3)])
 WALK = np.dtype([("episode", "i8"), ("first", "i8"), ("steps", "i8")])
 
 
@@ -39,6 +39,7 @@ class Recorded:
     last_action: Tensor  # (frames,) int64
     expert: Tensor  # (frames,) int64
     progress: Tensor  # (frames,) float32
+    goal: Tensor  # (frames, 3) float32, metres ahead, to the left and up
 
 
 class Round:
@@ -173,6 +174,7 @@ class Store:
             last_action=torch.from_numpy(every["last_action"].astype(np.int64)),
             expert=torch.from_numpy(every["expert"].astype(np.int64)),
             progress=torch.from_numpy(np.ascontiguousarray(every["progress"])),
+            goal=torch.from_numpy(np.ascontiguousarray(every["goal"])),
         )
 
 
@@ -209,13 +211,14 @@ class RoundWriter:
         last_action: Tensor,
         expert: Tensor,
         progress: Tensor,
+        goal: Tensor,
     ) -> None:
-        """One walk: frames (steps, ...) as in `Recorded`, and what was done, to be done and is done at each step."""
+        """One walk: frames (steps, ...) as in `Recorded`; at each step what was done, what is to be done, how much of the
+        way is done, and where the goal is."""
         count = len(rgb)
         steps = np.empty(count, STEP)
-        steps["last_action"], steps["expert"], steps["progress"] = (
-            each.cpu().numpy() for each in (last_action, expert, progress)
-        )
+        for name, column in (("last_action", last_action), ("expert", expert), ("progress", progress), ("goal", goal)):
+            steps[name] = column.cpu().numpy()
         try:
             for name, part in (("rgb", rgb), ("depth", depth), ("categories", categories)):
                 self.files[name].write(np.ascontiguousarray(part.cpu().numpy()).data)

@@ -14,7 +14,7 @@ from vlkit.errors import UserError
 from vlkit.progress import progress
 from vlkit.tasks.navigation.critic import MatchingCritic, telling_loss
 from vlkit.tasks.navigation.data import Mirror, Split, World, batch, made_tokenizer, read_split, world
-from vlkit.tasks.navigation.learning import imitation_loss, progress_loss, semantics_loss
+from vlkit.tasks.navigation.learning import goal_loss, imitation_loss, pointing_loss, progress_loss, semantics_loss
 from vlkit.tasks.navigation.model import NavigationPolicy, Walks
 from vlkit.tasks.navigation.probes import blanked
 from vlkit.tasks.navigation.reinforcement import Reinforcement
@@ -157,6 +157,14 @@ class Lessons:
             named = semantics_loss(policy, outcome, walks)
             logged["semantics"] = named.detach()
             loss = loss + settings.semantics * named
+        if settings.goal:
+            believed = goal_loss(outcome, walks)
+            logged["goal"] = believed.detach()
+            loss = loss + settings.goal * believed
+        if settings.pointing and outcome.looked is not None:
+            pointed = pointing_loss(outcome, walks)
+            logged["pointing"] = pointed.detach()
+            loss = loss + settings.pointing * pointed
         return loss, logged
 
     def walks(self, rows: Tensor, step: Step, number: int) -> Walks:

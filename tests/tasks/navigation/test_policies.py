@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vlkit.encoders.image import image_encoder
 from vlkit.encoders.text import text_encoder
-from vlkit.tasks.navigation.learning import imitation_loss, progress_loss, semantics_loss
+from vlkit.tasks.navigation.learning import goal_loss, imitation_loss, pointing_loss, progress_loss, semantics_loss
 from vlkit.tasks.navigation.model import (
     ACTIONS,
     START,
@@ -16,6 +16,7 @@ from vlkit.tasks.navigation.model import (
     DepthCNN,
     FrameEncoder,
     NavigationPolicy,
+    Outcome,
     Seq2Seq,
     Walks,
     depth_bytes,
@@ -58,6 +59,7 @@ def walks(steps: tuple[int, ...] = (4, 2, 3)) -> Walks:
         weight=torch.ones(count, longest),
         progress=torch.rand(count, longest, generator=generator),
         categories=drawn(CATEGORIES, frames, 2, 2).to(torch.uint8),
+        goal=torch.randn(frames, 3, generator=generator) * 3,
     )
 
 
@@ -140,10 +142,67 @@ def test_every_part_of_the_policy_learns() -> None:
     agent, recorded = policy(), walks()
     outcome = agent.over(recorded)
     loss = imitation_loss(outcome, recorded) + progress_loss(outcome, recorded)
-    total = loss + semantics_loss(agent, outcome, recorded) + outcome.value.sum()
+    total = loss + semantics_loss(agent, outcome, recorded) + goal_loss(outcome, recorded) + outcome.value.sum()
     total.backward()  # type: ignore[no-untyped-call]
     still = [name for name, parameter in agent.named_parameters() if parameter.grad is None]
     assert not still
+
+
+@pytest.mark.parametrize(
+    ("goal", "patch"),
+    [
+        ((2.5, 0.0, 0.0), (6, 4)),  # straight ahead on the floor: the camera is 1.25 m above it
+        ((2.5, 1.25, 0.0), (6, 2)),  # to the left
+        ((2.5, -1.25, 0.0), (6, 6)),
+        ((0.8, 0.0, 0.0), (7, 4)),  # at one's feet, below what the frame shows
+        ((5.0, 0.0, 0.0), (5, 4)),
+    ],
+)
+def test_attention_is_drawn_to_where_the_goal_is_seen(goal: tuple[float, float, float], patch: tuple[int, int]) -> None:
+    recorded = replace(pointed_at(goal), depth=torch.full((1, 64, 64, 1), 255, dtype=torch.uint8))
+    costs = [float(pointing_loss(outcome_looking_at(row, column), recorded)) for row in range(8) for column in range(8)]
+    there = [i for i, cost in enumerate(costs) if cost < 0.01]
+    around = [(row, column) for row in range(8) for column in range(8) if beside(row, column, patch)]
+    assert [divmod(i, 8) for i in there] == around
+    assert min(cost for i, cost in enumerate(costs) if i not in there) > 5
+
+
+@pytest.mark.parametrize(
+    ("goal", "depth_m"),
+    [((-1.0, 0.0, 0.0), 10.0), ((2.0, 2.5, 0.0), 10.0), ((3.0, 0.0, 0.0), 1.5), ((3.0, 0.0, 2.6), 10.0)],
+    ids=["behind", "beside the frame", "behind a wall", "upstairs"],
+)
+def test_what_is_not_in_sight_is_not_looked_for(goal: tuple[float, float, float], depth_m: float) -> None:
+    depth = depth_bytes(torch.full((1, 64, 64, 1), depth_m))
+    assert float(pointing_loss(outcome_looking_at(0, 0), replace(pointed_at(goal), depth=depth))) == 0
+
+
+def pointed_at(goal: tuple[float, float, float]) -> Walks:
+    return replace(walks((1,)), goal=torch.tensor([goal]))
+
+
+def outcome_looking_at(row: int, column: int) -> Outcome:
+    looked = torch.zeros(1, 64)
+    looked[0, 8 * row + column] = 1.0
+    nothing = torch.zeros(1, 1)
+    return Outcome(nothing, nothing, nothing, goal=nothing, looked=looked, frames=nothing, shape=(8, 8))
+
+
+def beside(row: int, column: int, patch: tuple[int, int]) -> bool:
+    return abs(row - patch[0]) <= 1 and abs(column - patch[1]) <= 1
+
+
+def test_near_goals_count_more_than_far_ones() -> None:
+    def cost(ahead: float, off: float) -> float:
+        outcome = outcome_looking_at(0, 0)
+        believed = pointed_at((ahead + off, 0.0, 0.0)).goal[:, :2]
+        metres = believed.norm(dim=1, keepdim=True)
+        return float(
+            goal_loss(replace(outcome, goal=believed * metres.log1p() / metres), pointed_at((ahead, 0.0, 0.0)))
+        )
+
+    assert cost(1.0, 0.0) == cost(8.0, 0.0) == 0
+    assert cost(1.0, 1.0) > 4 * cost(8.0, 1.0) > 0
 
 
 @pytest.mark.parametrize(("rgb", "depth"), [(True, False), (False, True)])

@@ -26,6 +26,7 @@ def walk(steps: int, shade: int) -> dict[str, Tensor]:
         "last_action": torch.arange(steps) % 5,
         "expert": torch.arange(steps) % 4,
         "progress": torch.arange(steps) / steps,
+        "goal": torch.arange(3 * steps).reshape(steps, 3) / 2,
     }
 
 
@@ -51,6 +52,7 @@ def test_walks_come_back_as_they_were_written(tmp_path: Path) -> None:
     assert read.last_action.tolist() == [0, 1, 0, 1, 2]
     assert read.expert.tolist() == [0, 1, 0, 1, 2]
     assert read.progress.tolist() == pytest.approx([0, 0.5, 0, 1 / 3, 2 / 3])
+    assert read.goal[:, 1].tolist() == [0.5, 2.0, 0.5, 2.0, 3.5]
 
 
 def test_what_is_read_may_be_written_to(tmp_path: Path) -> None:
