@@ -22,7 +22,16 @@ ARMS: dict[str, tuple[Literal["rgb", "depth", "instruction"], ...]] = {
 }
 COUNTS = (
     *("size", "max_words", "min_count", "word_dim", "image_dim", "depth_dim", "dim", "action_dim", "attention_heads"),
-    *("batch_size", "rounds", "round_episodes", "store_frames", "num_envs", "max_steps", "select_episodes"),
+    *(
+        "batch_size",
+        "rounds",
+        "round_episodes",
+        "store_frames",
+        "num_envs",
+        "max_steps",
+        "select_episodes",
+        "processes",
+    ),
 )
 SHARES = ("expert_share", "expert_decay", "noise", "mirror", "start_levels_until")
 WEIGHTS = (
@@ -190,6 +199,9 @@ class Config:
     """where to simulate, infer and learn; the GPU where there is one"""
     threads: int | None = None
     """CPU threads; all cores where it is not given"""
+
+    processes: int = 1
+    """CPU processes that learn side by side, each from its share of the batch; GPUs are for torchrun or accelerate"""
 
     def __post_init__(self) -> None:
         for name in SHARES:

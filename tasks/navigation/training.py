@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 from vlkit import checkpoint, config
 from vlkit.batches import Batches, moved, seed_everything, stream_seed
 from vlkit.errors import UserError
+from vlkit.processes import every_core, is_first, side_by_side, wait_for_all
 from vlkit.progress import progress
 from vlkit.tasks.navigation.critic import MatchingCritic, telling_loss
 from vlkit.tasks.navigation.data import Mirror, Split, World, batch, made_tokenizer, read_split, world
@@ -32,6 +34,12 @@ PARTS = 8  # rows and columns of the parts of a frame whose category is kept
 
 def train_with_arms(settings: Config, folder: Path) -> FitResult:
     """Trains the agent in `folder`, then the arms that the settings name, with the same settings, in `folder/arms`."""
+    on_cpu = chosen_device(settings.device, allowed=DEVICES).type == "cpu"
+    with side_by_side(settings.processes if on_cpu else 1, _train_with_arms, settings, folder):
+        return _train_with_arms(settings, folder)
+
+
+def _train_with_arms(settings: Config, folder: Path) -> FitResult:
     worlds = Worlds(settings)
     result = training(settings, folder, worlds)
     for arm in settings.arms:
@@ -41,20 +49,27 @@ def train_with_arms(settings: Config, folder: Path) -> FitResult:
 
 
 class Worlds:
-    """What a run walks in: the split that it learns from and the one that it is chosen on."""
+    """What a run walks in: the split that it learns from and, in the first process, the one that it is chosen on."""
 
     def __init__(self, settings: Config) -> None:
+        self.settings = settings
         self.device = chosen_device(settings.device, allowed=DEVICES)
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
         train = read_split(settings.data, settings.train_split, settings.levels)
-        select = read_split(settings.data, settings.select_split, settings.levels)
-        every = len(select.episodes)
-        count = min(settings.select_episodes, every)
-        spaced = tuple(select.episodes[i * every // count] for i in range(count))
+        self.chosen_on = read_split(settings.data, settings.select_split, settings.levels)
         self.tokenizer = made_tokenizer(train, settings.min_count)
         self.train = opened(settings, train, self.tokenizer, self.device)
-        self.select = opened(settings, replace(select, episodes=spaced), self.tokenizer, self.device)
+        if is_first():
+            assert self.select  # so that what is wrong with it is told before the training
+
+    @cached_property
+    def select(self) -> World:
+        """Episodes that are evenly spread over the split that checkpoints are chosen on."""
+        every = len(self.chosen_on.episodes)
+        count = min(self.settings.select_episodes, every)
+        spaced = tuple(self.chosen_on.episodes[i * every // count] for i in range(count))
+        return opened(self.settings, replace(self.chosen_on, episodes=spaced), self.tokenizer, self.device)
 
 
 def opened(settings: Config, split: Split, tokenizer: Tokenizer, device: torch.device) -> World:
@@ -98,7 +113,7 @@ def training(settings: Config, folder: Path, worlds: Worlds, store: Path | None 
         may_change=FREE,
         files={"tokenizer.json": tokenizer.to_json()},
         accepted=lambda: config.save(settings, folder / "config.toml"),
-        evaluate=lambda model, step: selection_scores(model, settings, worlds.select),
+        evaluate=lambda model, step: selection_scores(model, settings, worlds.select),  # in the first process alone
     )
 
 
@@ -197,9 +212,12 @@ class Lessons:
     def prepare(self, policy: NavigationPolicy | None, number: int) -> None:
         """Records round `number` unless it is there already, makes room, and lists what is learned from."""
         settings = self.settings
-        if number not in self.store.numbers():
-            self.record(policy, number)
-        self.store.make_room()
+        if is_first():
+            if number not in self.store.numbers():
+                with every_core():
+                    self.record(policy, number)
+            self.store.make_room()
+        wait_for_all()
         levels = [episode.level for episode in self.world.episodes]
         easiest = next((level for level in LEVELS if level in levels), None)
         oldest = number if settings.replace_rounds else 0
@@ -290,7 +308,8 @@ def trained_critic(settings: Config, folder: Path, worlds: Worlds, lessons: Less
 
 def selection_scores(policy: NavigationPolicy, settings: Config, walked: World) -> dict[str, float]:
     """Mean of every metric on the split that chooses checkpoints, as "val_seen/spl"."""
-    walks = policy_walks(policy, walked, transform=blanked(settings.blank, walked.tokenizer.unknown))
+    with every_core():
+        walks = policy_walks(policy, walked, transform=blanked(settings.blank, walked.tokenizer.unknown))
     return {
         f"{settings.select_split}/{metric}": float(np.mean([walk.metrics[metric] for walk in walks]))
         for metric in walks[0].metrics
