@@ -29,7 +29,7 @@ from vlkit.envs.house.furnish import random_house
 from vlkit.envs.house.house import LEVELS, House, Level, Opening, Point
 from vlkit.envs.house.language import Detail, can_be_told, instruction, tokens
 from vlkit.envs.house.mesh import house_scene
-from vlkit.envs.house.routes import Goal, Route, exits, goals, route_of
+from vlkit.envs.house.routes import Goal, Route, exits, goals, route_of, side_of
 from vlkit.envs.simulator.glb_writer import save_glb
 from vlkit.envs.simulator.navgrid import NavGrid, NavSettings, nav_grid
 from vlkit.errors import UserError
@@ -37,7 +37,7 @@ from vlkit.files import replace_folder
 from vlkit.progress import progress
 
 FORMAT = "vlkit houses"
-VERSION = 2  # raise it when the same seed yields other files
+VERSION = 3  # raise it when the same seed yields other files
 MARKER = "houses.json"
 MOST_HOUSES = 9999  # four digits in a house's name
 FEWEST_FOR_PROCESSES = 24  # houses: fewer are made before other processes have started
@@ -47,6 +47,7 @@ STOP_M = 0.2  # demonstrations stop so near the goal
 CLEAR_M = 0.15  # a start is so far from what one could bump into, beside the body
 REFERENCE_STEPS = 8  # between the points of a reference path: 2 m, as R2R's viewpoints
 RIVALS = 4  # places to stop, at least, that lie behind the opening that a start faces
+TOLD_LEGS = 3  # whose openings an episode's "meaning" has
 TRIES = 60  # starts and goals that are tried for one walk
 DETAILS: tuple[Detail, ...] = ("fine", "medium", "coarse")
 DETAIL_CHANCES = (0.4, 0.4, 0.2)
@@ -573,5 +574,19 @@ def _episode(house: House, walk: Walk, text: str, detail: str, *, trajectory: in
             "rooms": sum(room.kind != "stairs" for room in house.rooms),
             "doors": len(walk.route.openings),
             "storeys": house.storeys,
+            "meaning": _meaning(house, walk),
         },
     )
+
+
+def _meaning(house: House, walk: Walk) -> dict[str, str]:
+    """What an instruction may tell, field by field: where to stop, and the side and room of the first openings."""
+    goal, route = walk.goal, walk.route
+    told = {"relation": goal.relation, "room": house.rooms[goal.room].kind, "openings": str(len(route.openings))}
+    if goal.landmark is not None:
+        thing = house.furniture[goal.landmark - 1]
+        told |= {"thing": thing.kind, "colour": thing.colour}
+    for number, leg in enumerate(route.legs[:TOLD_LEGS], start=1):
+        told[f"side {number}"] = side_of(leg.stand.angle_to(house.openings[leg.opening].centre))
+        told[f"room {number}"] = house.rooms[leg.beyond].kind
+    return told

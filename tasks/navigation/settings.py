@@ -135,6 +135,9 @@ class Config:
     """weight of telling where the goal is, in metres ahead and to the left"""
     pointing: float = 0.2
     """weight of looking at the goal where it is in sight (cma)"""
+    reading_steps: int = 400
+    """steps, before all others, in which the instruction encoder learns to say what is told: the thing to stop at, its
+    colour, the rooms, the sides (generated houses, whose episodes have it; 0 for none)"""
     mirror: float = 0.5
     """share of walks with left and right exchanged, in frames, words and actions"""
     start_levels_until: float = 0.0
@@ -216,6 +219,8 @@ class Config:
         for name in COUNTS:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} = {getattr(self, name)}, expected at least 1")
+        if self.reading_steps < 0:
+            raise ValueError(f"reading_steps = {self.reading_steps}, expected 0 or more")
         if self.size % 8:
             raise ValueError(f"size = {self.size}, expected a multiple of 8 pixels")
         if self.stop_m <= 0 or self.patience_factor < 1:

@@ -19,6 +19,7 @@ from vlkit.tasks.navigation.data import Mirror, Split, World, batch, made_tokeni
 from vlkit.tasks.navigation.learning import goal_loss, imitation_loss, pointing_loss, progress_loss, semantics_loss
 from vlkit.tasks.navigation.model import NavigationPolicy, Walks
 from vlkit.tasks.navigation.probes import blanked
+from vlkit.tasks.navigation.reading import learn_to_read
 from vlkit.tasks.navigation.reinforcement import Reinforcement
 from vlkit.tasks.navigation.rollouts import policy_walks, record
 from vlkit.tasks.navigation.settings import ARMS, LEVELS, Config, built_frames, built_policy, train_options
@@ -98,6 +99,8 @@ def training(settings: Config, folder: Path, worlds: Worlds, store: Path | None 
     policy = built_policy(settings, vocabulary=tokenizer.size, categories=len(categories))
     if settings.begin_with is not None:
         begin(policy, settings.begin_with)
+    elif settings.reading_steps and "instruction" not in settings.blank:
+        learn_to_read(policy.text, settings, worlds.train, folder / "reading")
     lessons = Lessons(settings, worlds.train, folder / "store", first=store)
     loss: Lessons | Reinforcement = lessons
     if settings.method != "imitation":

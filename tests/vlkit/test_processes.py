@@ -33,13 +33,15 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
     alone = trained(tmp_path / "one")
     threads = torch.get_num_threads()
     with side_by_side(2, trained, tmp_path / "two"):
-        assert launched() and is_first()
+        assert launched()
+        assert is_first()
         together = trained(tmp_path / "two")
         with every_core():
             assert torch.get_num_threads() == len(os.sched_getaffinity(0))
     assert together == pytest.approx(alone, abs=1e-5)
     assert '"rows": 4.0' in (tmp_path / "two" / "log.jsonl").read_text(), "each has half of the batch"
-    assert not launched() and torch.get_num_threads() == threads
+    assert not launched()
+    assert torch.get_num_threads() == threads
     assert not any(name in os.environ for name in VARIABLES)
     assert trained(tmp_path / "after") == pytest.approx(alone, abs=1e-6), "alone again"
 
@@ -66,7 +68,8 @@ def waiting(folder: Path) -> None:
 def test_one_process_needs_no_other(tmp_path: Path) -> None:
     with side_by_side(1, waiting, tmp_path):
         wait_for_all()
-        assert not launched() and is_first()
+        assert not launched()
+        assert is_first()
     with pytest.raises(ValueError, match="my own"), side_by_side(2, time.sleep, 60):
         raise ValueError("my own")
     assert not launched()
