@@ -17,7 +17,7 @@ from vlkit.tasks.navigation.training import Worlds
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "houses"
-    generate(Arguments(out=folder, seed=4, houses=3, unseen=1, levels=("starter",), walks=20, processes=1))
+    generate(Arguments(out=folder, seed=4, houses=3, unseen=1, levels=("standard",), walks=20, processes=1))
     return folder
 
 
@@ -51,7 +51,7 @@ def test_texts_without_a_meaning_have_no_fields() -> None:
 
 def test_what_a_text_tells_is_learned(data: Path, tmp_path: Path) -> None:
     settings = Config(
-        data=data, levels=("starter",), size=16, dim=64, reading_steps=300, num_envs=2, select_episodes=2, device="cpu"
+        data=data, levels=("standard",), size=16, dim=64, reading_steps=300, num_envs=2, select_episodes=2, device="cpu"
     )
     worlds = Worlds(settings)
     seed_everything(0)
