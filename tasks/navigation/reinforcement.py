@@ -1,5 +1,6 @@
 """Learning from the reward of arriving: PPO, and RCM with a critic that says how well a walk fits its instruction.
 
+Where nobody knows the way, in houses of which there are instructions alone, the critic chooses: self-supervised imitation.
 Rollouts are whole walks, so that nothing is left of one update in the next and a killed run goes on to the same numbers.
 With several processes (`accelerate launch`, `torchrun`) each walks in its own environments and gradients are averaged:
 decentralised PPO (Wijmans et al. 2020, arXiv:1911.00357).
@@ -12,13 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vlkit.batches import stream_seed
 from vlkit.envs.navigation import STOP
 from vlkit.tasks.navigation.critic import MatchingCritic
 from vlkit.tasks.navigation.data import World
 from vlkit.tasks.navigation.learning import advantages, imitation_loss, ppo_loss, weights
 from vlkit.tasks.navigation.model import START, NavigationPolicy, Walks, depth_bytes
 from vlkit.tasks.navigation.probes import blanked
-from vlkit.tasks.navigation.rollouts import drawn, fitted
+from vlkit.tasks.navigation.rollouts import drawn, fitted, padded
 from vlkit.tasks.navigation.settings import Config
 from vlkit.train import Step
 
@@ -55,7 +57,10 @@ class Reinforcement:
         parts = max(settings.num_envs // count, 1)
         cycle, place = divmod(step.index, parts * settings.epochs)
         if cycle != self.cycle or self.experience is None:
-            self.experience = experienced(policy, self.world, settings, self.critic, step.seed, step.device)
+            episodes, limit = random_episodes(self.world, settings, step.seed)
+            self.experience = experienced(
+                policy, self.world, settings, self.critic, step.seed, step.device, episodes, limit
+            )
             self.cycle = cycle
         order = torch.randperm(settings.num_envs, generator=torch.Generator().manual_seed(step.index // parts))
         part = chosen(self.experience, order[place % parts * count : (place % parts + 1) * count])
@@ -85,6 +90,57 @@ class Reinforcement:
         return loss, logged
 
 
+class SelfImitation:
+    """One step's loss: imitation of the policy's own walks that fit their instructions best (Wang et al. 2019, arXiv:
+    1811.10092, section 3.4). Neither goals nor demonstrations are looked at: of `candidates` walks of an instruction the
+    matching critic chooses.
+    """
+
+    def __init__(self, settings: Config, walked: World, critic: MatchingCritic) -> None:
+        self.settings, self.world, self.critic = settings, walked, critic
+        self.chosen: Walks | None = None
+        self.fit = 0.0
+        self.cycle = -1
+
+    def __call__(
+        self, policy: NavigationPolicy, rows: Tensor, step: Step
+    ) -> tuple[Tensor, Mapping[str, float | Tensor]]:
+        """A step's rows only say how many -> the loss, and what to log"""
+        cycle = step.index // self.settings.epochs
+        if cycle != self.cycle or self.chosen is None:
+            self.chosen, self.fit = self.explored(policy, step)
+            self.cycle = cycle
+        loss = imitation_loss(policy.over(self.chosen), self.chosen)
+        return loss, {"imitation": loss.detach(), "fit": self.fit, "frames": float(len(self.chosen.rgb))}
+
+    def explored(self, policy: NavigationPolicy, step: Step) -> tuple[Walks, float]:
+        """The best walk of each of some instructions, as a demonstration; and how well these fit on average."""
+        settings, env = self.settings, self.world.env
+        generator = torch.Generator().manual_seed(step.seed)
+        told = torch.randint(len(self.world.episodes), (env.num_envs // settings.candidates,), generator=generator)
+        episodes = padded(told.repeat_interleave(settings.candidates), env.num_envs)
+        limit = torch.full_like(episodes, settings.max_steps)
+        own = experienced(policy, self.world, settings, None, step.seed, step.device, episodes, limit)
+        with torch.no_grad():
+            fit = self.critic.fit_of(own.walks)[: len(told) * settings.candidates].reshape(len(told), -1)
+        best = torch.arange(len(told), device=fit.device) * settings.candidates + fit.argmax(dim=1)
+        part = chosen(own, best)
+        walks = replace(
+            part.walks,
+            expert=part.taken,
+            weight=weights(part.taken, part.walks.last_action, settings.inflection),
+        )
+        return walks, float(fit.amax(dim=1).mean())
+
+
+def random_episodes(walked: World, settings: Config, seed: int) -> tuple[Tensor, Tensor]:
+    """(envs,) one to walk in each environment, and (envs,) after how many steps the walk is cut"""
+    generator = torch.Generator().manual_seed(seed)
+    episodes = torch.randint(len(walked.episodes), (walked.env.num_envs,), generator=generator)
+    expected = torch.tensor([walked.steps_expected(int(each)) for each in episodes])
+    return episodes, (expected * settings.patience_factor).long() + 5
+
+
 @torch.no_grad()
 def experienced(
     policy: NavigationPolicy,
@@ -93,12 +149,12 @@ def experienced(
     critic: MatchingCritic | None,
     seed: int,
     device: torch.device,
+    episodes: Tensor,
+    limit: Tensor,
 ) -> Experience:
-    """Lets the policy walk one episode in each environment, its actions drawn, to the end."""
-    env, generator = walked.env, torch.Generator().manual_seed(seed)
-    episodes = torch.randint(len(walked.episodes), (env.num_envs,), generator=generator)
-    expected = torch.tensor([walked.steps_expected(int(each)) for each in episodes])
-    limit = ((expected * settings.patience_factor).long() + 5).to(device)
+    """Lets the policy walk an episode in each environment (envs,), its actions drawn, to the end or the limit (envs,)."""
+    env, generator = walked.env, torch.Generator().manual_seed(stream_seed(seed, "actions"))
+    limit = limit.to(device)
     transform = blanked(settings.blank, walked.tokenizer.unknown)
     training = policy.training
     policy.eval()

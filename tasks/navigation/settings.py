@@ -22,16 +22,8 @@ ARMS: dict[str, tuple[Literal["rgb", "depth", "instruction"], ...]] = {
 }
 COUNTS = (
     *("size", "max_words", "min_count", "word_dim", "image_dim", "depth_dim", "dim", "action_dim", "attention_heads"),
-    *(
-        "batch_size",
-        "rounds",
-        "round_episodes",
-        "store_frames",
-        "num_envs",
-        "max_steps",
-        "select_episodes",
-        "processes",
-    ),
+    *("batch_size", "rounds", "round_episodes", "store_frames", "num_envs", "max_steps", "select_episodes"),
+    *("candidates", "processes"),
 )
 SHARES = ("expert_share", "expert_decay", "noise", "mirror", "start_levels_until")
 WEIGHTS = (
@@ -105,8 +97,9 @@ class Config:
     word_dropout: float = 0.05
     """share of words read as unknown in training"""
 
-    method: Literal["imitation", "ppo", "rcm"] = "imitation"
-    """imitation of the shortest path (teacher forcing, student forcing and DAgger, by the numbers below), or reward"""
+    method: Literal["imitation", "ppo", "rcm", "sil"] = "imitation"
+    """imitation of the shortest path (teacher forcing, student forcing and DAgger, by the numbers below); reward (ppo,
+    rcm); or sil: imitation of its own walks that fit their instruction, in houses whose ways nobody knows"""
     rounds: int = 1
     """of recording: the first holds demonstrations, each later one walks of the policy, evenly spread over the steps"""
     round_episodes: int = 4000
@@ -148,7 +141,7 @@ class Config:
     """probes that are trained with the same settings in RUN/arms; no_vision is the blind LSTM"""
 
     begin_with: Path | None = None
-    """run folder whose weights PPO and RCM begin with"""
+    """run folder whose weights PPO, RCM and SIL begin with; SIL takes its matching critic too"""
     epochs: int = 2
     """times that PPO goes over a rollout"""
     clip: float = 0.2
@@ -167,6 +160,8 @@ class Config:
     """weight of imitation beside the reward (ppo, rcm)"""
     critic_steps: int = 400
     """training steps of the matching critic (rcm)"""
+    candidates: int = 8
+    """walks of an instruction, of which the matching critic chooses one to imitate (sil)"""
 
     steps: int = 6000
     """optimizer steps"""
@@ -227,6 +222,12 @@ class Config:
             raise ValueError("stop_m must be above 0, and patience_factor at least 1")
         if self.rounds > self.steps:
             raise ValueError(f"rounds = {self.rounds} and steps = {self.steps}: a round lasts at least one step")
+        if self.method == "sil" and self.begin_with is None:
+            raise ValueError(
+                "method sil needs begin_with: a run of method rcm, whose policy and matching critic it takes"
+            )
+        if self.method == "sil" and self.candidates > self.num_envs:
+            raise ValueError(f"candidates = {self.candidates} of an instruction, but num_envs is {self.num_envs}")
         if not self.levels:
             raise ValueError("levels is empty; name at least one of starter, standard, long")
         monitors = [f"{self.select_split}/{metric}" for metric in METRICS]
@@ -258,7 +259,8 @@ def save_every(settings: Config) -> int:
     """Steps between checkpoints: never in the middle of what was recorded with one set of weights."""
     if settings.method == "imitation":
         return settings.round_steps if settings.rounds > 1 else settings.evaluate_every
-    cycle = max(settings.num_envs // settings.batch_size, 1) * settings.epochs
+    parts = 1 if settings.method == "sil" else max(settings.num_envs // settings.batch_size, 1)
+    cycle = parts * settings.epochs
     return -(-settings.evaluate_every // cycle) * cycle
 
 

@@ -20,7 +20,7 @@ from vlkit.tasks.navigation.learning import goal_loss, imitation_loss, pointing_
 from vlkit.tasks.navigation.model import NavigationPolicy, Walks
 from vlkit.tasks.navigation.probes import blanked
 from vlkit.tasks.navigation.reading import learn_to_read
-from vlkit.tasks.navigation.reinforcement import Reinforcement
+from vlkit.tasks.navigation.reinforcement import Reinforcement, SelfImitation
 from vlkit.tasks.navigation.rollouts import policy_walks, record
 from vlkit.tasks.navigation.settings import ARMS, LEVELS, Config, built_frames, built_policy, train_options
 from vlkit.tasks.navigation.store import Store
@@ -59,8 +59,14 @@ class Worlds:
             torch.set_num_threads(settings.threads)
         train = read_split(settings.data, settings.train_split, settings.levels)
         self.chosen_on = read_split(settings.data, settings.select_split, settings.levels)
-        self.tokenizer = made_tokenizer(train, settings.min_count)
+        begun = None if settings.begin_with is None else begun_weights(settings.begin_with)
+        # Who goes on with another run's weights goes on with its words.
+        made = made_tokenizer(train, settings.min_count) if begun is None else Tokenizer.load(begun / "tokenizer.json")
+        self.tokenizer = made
         self.train = opened(settings, train, self.tokenizer, self.device)
+        self.categories: tuple[str, ...] = tuple(self.train.env.categories)
+        if begun is not None:
+            self.categories = tuple(checkpoint.load_weights(begun)[0].get("categories", self.categories))
         if is_first():
             assert self.select  # so that what is wrong with it is told before the training
 
@@ -95,15 +101,17 @@ def training(settings: Config, folder: Path, worlds: Worlds, store: Path | None 
     `store` is the folder of another run whose first round, which no policy walked, serves this one too.
     """
     seed_everything(settings.seed)
-    tokenizer, categories = worlds.tokenizer, worlds.train.env.categories
+    tokenizer, categories = worlds.tokenizer, worlds.categories
     policy = built_policy(settings, vocabulary=tokenizer.size, categories=len(categories))
     if settings.begin_with is not None:
         begin(policy, settings.begin_with)
     elif settings.reading_steps and "instruction" not in settings.blank:
         learn_to_read(policy.text, settings, worlds.train, folder / "reading")
     lessons = Lessons(settings, worlds.train, folder / "store", first=store)
-    loss: Lessons | Reinforcement = lessons
-    if settings.method != "imitation":
+    loss: Lessons | Reinforcement | SelfImitation = lessons
+    if settings.method == "sil":
+        loss = SelfImitation(settings, worlds.train, begun_critic(settings, tokenizer, worlds.device))
+    elif settings.method != "imitation":
         critic = trained_critic(settings, folder, worlds, lessons) if settings.method == "rcm" else None
         loss = Reinforcement(settings, worlds.train, critic)
     return fit(
@@ -131,13 +139,18 @@ def batches(settings: Config) -> Batches[Tensor]:
 
 
 def begin(policy: NavigationPolicy, run: Path) -> None:
-    """Gives the policy the weights that another run ended with; UserError where they are of another model."""
-    config.run_file(run)
-    folder = run / "best"
-    if not folder.is_dir():
-        raise UserError(f"{run} holds no best weights to begin with; train it until its first evaluation")
+    """Gives the policy the best weights of another run; UserError where they are of another model."""
+    folder = begun_weights(run)
     _, tensors = checkpoint.load_weights(folder)
     checkpoint.restore(policy, tensors, folder)
+
+
+def begun_weights(run: Path) -> Path:
+    """Where a run's best weights lie; UserError where it has none."""
+    config.run_file(run)
+    if not (run / "best").is_dir():
+        raise UserError(f"{run} holds no best weights to begin with; train it until its first evaluation")
+    return run / "best"
 
 
 class Lessons:
@@ -281,7 +294,7 @@ def store_in(folder: Path, settings: Config, lent: Path | None = None) -> Store:
 def trained_critic(settings: Config, folder: Path, worlds: Worlds, lessons: Lessons) -> MatchingCritic:
     """A critic that has learned to tell the instruction from a demonstration."""
     seed_everything(stream_seed(settings.seed, "critic"))
-    critic = MatchingCritic(built_frames(settings), worlds.tokenizer.size, dim=settings.dim, word_dim=settings.word_dim)
+    critic = new_critic(settings, worlds.tokenizer)
 
     def loss(model: MatchingCritic, rows: Tensor, step: Step) -> tuple[Tensor, Mapping[str, float | Tensor]]:
         return telling_loss(model, lessons.walks(rows, step, number=0)), {}
@@ -307,6 +320,26 @@ def trained_critic(settings: Config, folder: Path, worlds: Worlds, lessons: Less
         config={"words": worlds.tokenizer.size},
     )
     return critic.eval()
+
+
+def new_critic(settings: Config, tokenizer: Tokenizer) -> MatchingCritic:
+    """A critic that has learned nothing yet."""
+    return MatchingCritic(built_frames(settings), tokenizer.size, dim=settings.dim, word_dim=settings.word_dim)
+
+
+def begun_critic(settings: Config, tokenizer: Tokenizer, device: torch.device) -> MatchingCritic:
+    """The critic of the RCM run that this one begins with; UserError where it has none."""
+    assert settings.begin_with is not None
+    folder = settings.begin_with / "critic" / "checkpoints"
+    steps = checkpoint.steps_saved(folder)
+    if not steps:
+        raise UserError(
+            f"{settings.begin_with} has no matching critic to choose walks; name a run of method rcm in begin_with"
+        )
+    critic = new_critic(settings, tokenizer)
+    newest = checkpoint.step_folder(folder, steps[-1])
+    checkpoint.restore(critic, checkpoint.load_weights(newest)[1], newest)
+    return critic.to(device).eval()
 
 
 def selection_scores(policy: NavigationPolicy, settings: Config, walked: World) -> dict[str, float]:

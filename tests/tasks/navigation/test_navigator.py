@@ -204,3 +204,26 @@ def test_reward_trains_on_from_an_imitator(method: str, experiment: Path, run: P
     assert 0 <= logged["walk_success"] <= 1
     before, after = weights(run), weights(tmp_path / "run")
     assert any(not torch.equal(before[name], after[name]) for name in before)
+    if method == "rcm":
+        imitates_itself(experiment, tmp_path / "run", tmp_path / "own")
+
+
+def imitates_itself(experiment: Path, begun: Path, folder: Path) -> None:
+    """In unseen houses, with the words of the run that it begins with, by what the critic says."""
+    words = ["--method", "sil", "--train-split", "val_unseen", "--begin-with", str(begun), "--candidates", "4"]
+    assert main(["train", str(experiment), *words, "--output", str(folder)]) == 0
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert 0 < next(line["fit"] for line in lines if "fit" in line) < 1
+    assert (folder / "best" / "tokenizer.json").read_bytes() == (begun / "best" / "tokenizer.json").read_bytes()
+    before, after = weights(begun), weights(folder)
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+def test_self_imitation_needs_a_critic(
+    experiment: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["train", str(experiment), "--method", "sil", "--output", str(tmp_path / "own")]
+    assert main(words) == 1
+    assert "method sil needs begin_with" in capsys.readouterr().err
+    assert main([*words, "--begin-with", str(run), "--candidates", "4"]) == 1
+    assert "has no matching critic" in capsys.readouterr().err
