@@ -39,7 +39,8 @@ def instruction(
             for leg in route.legs:
                 clauses += _leg(house, leg, rng, fine=detail == "fine" and not short, terse=short)
         clauses.append(_goal(house, route, rng))
-        text = _joined(clauses, rng, wanted=WORDS[0], spare=not short)
+        remarks = lexicon.CLOSERS + lexicon.REMARKS[house.rooms[route.goal.room].kind]
+        text = _joined(clauses, remarks, rng, wanted=WORDS[0], spare=not short)
         if WORDS[0] <= len(tokens(text)) <= WORDS[1]:
             return _misspelt(text, rng, spelling_noise) if spelling_noise else text
         if not shortest or len(tokens(text)) < len(tokens(shortest)):
@@ -240,8 +241,8 @@ def _room_name(room: Room, rng: random.Random) -> str:
 # Sentences
 
 
-def _joined(clauses: Sequence[str], rng: random.Random, *, wanted: int, spare: bool) -> str:
-    """The clauses as sentences; short texts get a word of how to walk and a closing remark."""
+def _joined(clauses: Sequence[str], remarks: Sequence[str], rng: random.Random, *, wanted: int, spare: bool) -> str:
+    """The clauses as sentences; short texts get a word of how to walk and a remark on where they lead."""
     parts = list(clauses)
     count = sum(len(tokens(part)) for part in parts)
     if rng.random() < 0.25 or count < wanted - 5:
@@ -260,8 +261,8 @@ def _joined(clauses: Sequence[str], rng: random.Random, *, wanted: int, spare: b
         text += (rng.choice(lexicon.LAST if last else lexicon.THEN) if spare else ". ") + part
     text += "."
     count = len(tokens(text))
-    while count < wanted or (spare and rng.random() < 0.18 and count < 45):
-        text += f" {rng.choice(lexicon.CLOSERS)}."
+    while count < wanted or (spare and rng.random() < 0.25 and count < 45):
+        text += f" {rng.choice(remarks)}."
         count = len(tokens(text))
     style = rng.random()
     if style < 0.75:

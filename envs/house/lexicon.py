@@ -187,7 +187,6 @@ DOWNSTAIRS = (
     "to the lower level",
     "all the way down",
 )
-SEE = ("you will see", "you should see", "you will notice", "look for", "there should be", "you will spot", "notice", "observe", "watch for")  # fmt: skip
 BESIDE = ("next to", "beside", "near", "close to", "adjacent to", "nearest to", "alongside")
 STOP = (
     "stop", "wait", "halt", "come to a stop", "stand", "pause", "stay", "finish", "end your walk", "stop walking", "rest",
@@ -218,31 +217,70 @@ THEN = (
 )  # fmt: skip
 LAST = (". finally, ", ". then ", ", then ", ". lastly, ", ", and ", ". to finish, ", ". in the end, ", ". ", ". ultimately, ", ". as your last step, ", ". to complete the walk, ")  # fmt: skip
 CLOSERS = (
-    "that is your destination", "you have arrived", "you are done", "that is where i am", "do not go any farther",
-    "that is the spot", "this is the end of the route", "mission accomplished", "someone will meet you there",
-    "no need to go anywhere else", "i will find you there", "you should be within a step of it", "job done",
-    "it should be within arm's reach", "that completes the tour", "thanks", "thank you", "that is all", "well done",
-    "you made it", "congratulations", "everything you need is there", "remember this place", "we will continue later",
-    "your guide is waiting there", "please do not touch anything", "the others will join you shortly",
-    "my grandmother left her glasses there", "the cat likes to sleep around there", "lunch will be served soon",
-    "somebody forgot an umbrella over there", "guests often gather there", "the plumber is coming on tuesday",
-    "we cleaned that area yesterday", "the light is best during the afternoon", "my sister painted these walls herself",
-    "it smells of fresh coffee in the morning", "mind the dog", "ignore the mess", "dinner is almost ready",
-    "a package arrived this weekend", "my neighbor repaired it last summer", "the electrician has just finished",
-    "our nephew plays music every evening", "keep your shoes clean", "they moved here in spring",
-    "the postman rang twice", "those curtains are at the tailor's", "grandpa used to nap nearby", "speak softly",
-    "the baby is sleeping", "breakfast was delicious", "nobody has been here since monday", "my keys were lost for weeks",
-    "the landlord visits on friday", "we bought this house ten years ago", "winter is chilly without heating",
-    "visitors admire the view", "my uncle collects stamps", "the wifi signal is excellent", "an inspector came by in october",
-    "birthday parties usually happen there", "children must be supervised", "our realtor loved this layout",
-    "the insurance covers accidents", "take a photograph if possible", "report back afterwards via radio",
-    "batteries can be charged overnight", "your sensors should confirm it", "humans call this home", "beep twice when finished",
-    "several minutes are plenty", "a teenager would do it in seconds", "beware of wet paint", "the vacuum broke again",
-    "my cousin designed everything", "we rarely use that part", "tea or juice will be offered", "help yourself to cookies",
-    "ask martha about her garden", "the alarm is switched off", "oliver will bring more blankets", "it rained all night",
-    "tomorrow we go fishing", "aunt lucy is knitting a sweater", "the electricity bill was enormous", "sunday is for resting",
-    "pets are welcome", "smoking is forbidden", "the orchestra rehearses downtown", "we hope to renovate eventually",
+    "that is your destination", "you have arrived", "you are done", "that is the spot", "this is the end of the route",
+    "do not go any farther", "no need to go anywhere else", "you should be within a step of it", "that is all",
+    "it should be within arm's reach", "that completes the tour", "someone will meet you there", "thank you",
 )  # fmt: skip
+# Remarks on the room in which the walk ends: what it is for, what happens there.
+REMARKS: dict[str, tuple[str, ...]] = {
+    "living room": (
+        "the family gathers there every evening", "guests watch films together there", "everybody relaxes in that spot after work",
+        "visitors are always welcomed there", "people chat for hours there", "we play cards there on rainy sundays",
+        "the cat naps there all afternoon", "you may hear music playing", "that is where we unwind",
+    ),
+    "kitchen": (
+        "meals are cooked there", "it smells of fresh bread and coffee", "somebody is probably frying eggs",
+        "that is where soup simmers", "knives and spoons are kept there", "mind the hot pans", "dinner is prepared there",
+        "the cook washes vegetables there", "you might smell garlic and onions", "lunch is almost ready",
+    ),
+    "dining room": (
+        "the household eats there together", "supper is served there", "that is where birthdays are celebrated",
+        "plates and glasses are laid out for eight people", "candles burn there during holidays", "we have breakfast there at seven",
+        "holiday feasts take place there", "grandparents sit there for roast and gravy",
+    ),
+    "bedroom": (
+        "someone sleeps there at night", "keep your voice down, a child may be dreaming", "pillows and blankets belong there",
+        "pajamas are folded there each morning", "the curtains stay shut until sunrise", "that is where we rest",
+        "a baby might be sleeping", "the alarm rings there at dawn", "bedtime stories are told there",
+    ),
+    "bathroom": (
+        "people wash their hands there", "teeth are brushed there", "towels and soap are provided", "the tiles can be slippery when wet",
+        "steam may cloud the glass", "a warm bath awaits", "shampoo is kept on the ledge", "somebody forgot to flush", "you may hear water dripping",
+    ),
+    "office": (
+        "letters are written there", "someone works there from nine until five", "invoices and folders pile up there",
+        "phone calls are answered there", "a laptop hums all day", "taxes are done there each april", "important documents are filed there",
+        "homework gets finished there", "please do not disturb the meeting",
+    ),
+    "hallway": (
+        "coats and boots are left there", "everyone passes that place many times a day", "umbrellas drip there in november",
+        "it links most of the house", "keys are usually dropped there", "the mail lands there", "footsteps echo there",
+    ),
+    "laundry room": (
+        "dirty clothes are washed there", "shirts and socks are ironed there", "detergent is stored there", "it smells of clean linen",
+        "the machines rumble and spin", "stains get scrubbed out there", "wet trousers are hung up to dry", "lost buttons are sewn back on there",
+    ),
+    "library": (
+        "novels and encyclopedias line that place", "silence is appreciated there", "poems are read aloud there on winter nights",
+        "thousands of pages wait to be turned", "scholars would love it", "dusty atlases and dictionaries are kept there",
+        "history and science are studied there", "an author once wrote chapters there",
+    ),
+    "playroom": (
+        "kids build castles out of blocks there", "dolls and puzzles lie around", "toddlers giggle and crawl there", "watch your step, marbles roll",
+        "crayons have left marks everywhere", "puppets perform there", "that is where games are invented", "laughter fills that corner",
+        "a toy train circles the carpet",
+    ),
+    "gym": (
+        "muscles are trained there", "somebody lifts weights there before breakfast", "athletes stretch and sweat there",
+        "push-ups are counted aloud there", "runners warm up there", "it gets loud during workouts", "your heart would beat faster there",
+        "yoga is practised there twice weekly",
+    ),
+    "storage room": (
+        "old boxes and suitcases are stacked there", "tools and paint cans are hoarded there", "cobwebs hang from the ceiling",
+        "nobody has tidied it for ages", "winter tires and skis are stowed there", "broken gadgets end up there", "jars of jam last there for years",
+        "dust covers nearly everything",
+    ),
+}  # fmt: skip
 # Remarks that say nothing about the way: of how to walk.
 MANNER = (
     "carefully", "slowly", "calmly", "without hurry", "briskly", "quietly", "steadily", "at a comfortable pace", "gently",
@@ -263,4 +301,3 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "plain": ("with the bare floor", "with the plain concrete floor"),
     "wood": ("with the wood underfoot",),
 }
-NUMBER_WORDS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")

@@ -129,9 +129,12 @@ def training(settings: Config, folder: Path, worlds: Worlds, store: Path | None 
 
 
 def batches(settings: Config) -> Batches[Tensor]:
-    """Places in a round, which the losses look up."""
+    """Places in a round, which the losses look up. Rounds are recorded in order of length: neighbours are alike, and a
+    batch of neighbours takes half of the steps that the longest of a mixed one would.
+    """
     return Batches(
         examples=settings.round_episodes,
+        lengths=range(settings.round_episodes) if settings.method == "imitation" else None,
         batch_size=settings.batch_size,
         collate=torch.tensor,
         name=lambda i: f"walk {i} of a round",
