@@ -217,7 +217,11 @@ def message(error: Exception) -> str:
             return f"no permission{place or f': {first_line}'}; change the permissions or name another place"
         return f"{error.strerror or f'{name}: {first_line}'}{place}"
     if isinstance(error, MemoryError) or name == "OutOfMemoryError":  # the latter is torch's, not imported here
-        return f"out of memory ({first_line or name}): take a smaller batch or a smaller model"
+        return (
+            f"out of memory ({first_line or name}): take a smaller batch (--batch-size, or the same in parts with "
+            "--accumulate), fewer environments (--num-envs) or a smaller model; what was saved is whole, and the same "
+            "command goes on from there"
+        )
     return (
         f"{name}{': ' * bool(first_line)}{first_line} - a bug in vlkit, or in a module:function of your own; "
         "run again with --debug for the traceback"

@@ -40,6 +40,12 @@ def wait_for_all() -> None:
         torch.distributed.barrier()
 
 
+def join() -> None:
+    """Meets the other processes, so that whoever fails from here on is missed by them; does nothing where that is done."""
+    if launched() and not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("gloo", timeout=MEET)
+
+
 @contextmanager
 def side_by_side(count: int, work: Callable[..., Any], *arguments: Any) -> Iterator[None]:
     """In the block this process is the first of `count` that train together; the others run `work(*arguments)`.
@@ -70,7 +76,7 @@ def side_by_side(count: int, work: Callable[..., Any], *arguments: Any) -> Itera
     os.environ.update(_environment(0, count, port))
     torch.set_num_threads(own)
     try:
-        _join()
+        join()
         yield
         for other, _ in others:
             other.join()
@@ -123,7 +129,7 @@ def _other(
     torch.set_num_threads(threads)
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
         try:
-            _join()
+            join()
             work(*arguments)
         except UserError as error:
             told.send((True, str(error)))
@@ -133,11 +139,6 @@ def _other(
             pass
         finally:
             _leave()
-
-
-def _join() -> None:
-    """Meets the others, so that whoever fails from here on is missed by them."""
-    torch.distributed.init_process_group("gloo", timeout=MEET)
 
 
 def _raise_as_told(ours: Connection) -> None:

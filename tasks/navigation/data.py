@@ -58,6 +58,7 @@ class World:
     mask: Tensor  # (episodes, words)
     trajectory: Tensor  # (episodes,) int64
     alternatives: list[Tensor] = field(default_factory=list)  # for each trajectory its episodes
+    shared: bool = False  # whether several processes divide the walks that are judged among them
 
     @property
     def episodes(self) -> tuple[Episode, ...]:

@@ -14,6 +14,7 @@ from vlkit import checkpoint, config, report
 from vlkit.envs.episodes import Episode
 from vlkit.envs.navigation import METRICS
 from vlkit.errors import UserError
+from vlkit.processes import is_first, join, launched, side_by_side
 from vlkit.progress import Progress, progress
 from vlkit.tasks.navigation.data import Split, World, made_tokenizer, read_split
 from vlkit.tasks.navigation.metrics import LABELS
@@ -69,13 +70,15 @@ class EvalOptions:
     """folder for report and submission; RUN/eval/SPLIT, or eval/AGENT-SPLIT"""
     num_envs: int = 64
     """environments that walk at once; no number depends on it"""
+    processes: int = 1
+    """CPU processes that share the walks; no number depends on it. torchrun and accelerate start their own"""
     device: Literal["cpu", "cuda"] | None = None
     """where to run; the GPU where there is one"""
 
     def __post_init__(self) -> None:
         if (self.agent is None) == (not self.runs):
             raise ValueError("name the runs to judge, or an --agent, and not both")
-        for name in ("seeds", "num_envs"):
+        for name in ("seeds", "num_envs", "processes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} = {getattr(self, name)}, expected at least 1")
         if self.episodes is not None and self.episodes < 1:
@@ -138,6 +141,7 @@ class Test:
             words = tokenizer or made_tokenizer(self.split, 1)
             # One environment at a time: scenes are large.
             self.worlds = {key: opened(self.settings, self.split, words, self.device)}
+            self.worlds[key].shared = launched()
         return self.worlds[key]
 
 
@@ -156,6 +160,12 @@ class Watch:
 def evaluate(arguments: Sequence[str]) -> int:
     """`vlkit eval RUN ... --split val_unseen --probes`: writes report card and submission, prints the card."""
     options = config.load(EvalOptions, None, arguments, prog="vlkit eval")
+    with side_by_side(options.processes, _evaluate, options):
+        return _evaluate(options)
+
+
+def _evaluate(options: EvalOptions) -> int:
+    join()
     if options.agent is not None and options.data is None:
         wrong_usage(
             "an agent without a run needs --data FOLDER of houses or VLN-CE's episodes, or --annotations FOLDER and "
@@ -164,6 +174,8 @@ def evaluate(arguments: Sequence[str]) -> int:
     runs = [trained(folder, options.device) for folder in options.runs]
     check_seeds(runs)
     card, walks = judged(options, runs)
+    if not is_first():
+        return 0
     folder = options.output or output_folder(options)
     report.remove(folder)
     for name, each in walks.items():
@@ -190,6 +202,8 @@ def judged(options: EvalOptions, runs: Sequence[Trained]) -> tuple[report.Report
     episodes = test.split.episodes
     minutes = [run.minutes for run in runs]
     notes = []
+    if runs:
+        notes.append(unknown_words(runs[0].tokenizer, test.world(runs[0].tokenizer)))
     if any(episode.level is not None for episode in episodes):
         notes.append("the houses and instructions are generated: these scores say nothing about R2R-CE")
     card = report.report(
@@ -209,6 +223,13 @@ def judged(options: EvalOptions, runs: Sequence[Trained]) -> tuple[report.Report
         parts=parts(walks),
     )
     return card, {f"-seed{seed}": each for seed, each in zip(seeds, walks, strict=True)}
+
+
+def unknown_words(tokenizer: Tokenizer, walked: World) -> str:
+    """How much of the instructions the agent reads as the unknown word."""
+    words = walked.words[walked.mask]
+    share = float((words == tokenizer.unknown).float().mean())
+    return f"{share:.1%} of the instructions' words are unknown to the agent, which learned {tokenizer.size} words"
 
 
 def wrong_usage(message: str) -> NoReturn:

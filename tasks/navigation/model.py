@@ -13,7 +13,7 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from vlkit.attention import CrossAttention
+from vlkit.attention import CrossAttention, masked_softmax
 from vlkit.encoders.image import ImageGrid, grid_shape
 from vlkit.encoders.text import TextStates
 from vlkit.rnn import LayerState, RecurrentLayer
@@ -24,6 +24,7 @@ ACTIONS = 4  # STOP, FORWARD, LEFT, RIGHT: VLN-CE's order
 START = ACTIONS  # what stands before the first action
 DEPTH_STEP_M = 0.04  # depth is kept as bytes: what lies beyond 10.2 m looks alike
 PLACE = 16  # numbers that tell where a patch is
+SOUGHT = 2  # words that say what is sought: a thing and its colour, say
 COMPRESSED = 16  # channels of a patch in the summary of a frame
 
 
@@ -232,7 +233,7 @@ class NavigationPolicy(nn.Module):
         text: TextStates = self.text(instruction, mask)
         envs = len(mask)
         return Memory(
-            told=self.walker.told(text),
+            told=self.walker.told(text, mask),
             mask=mask,
             layers=self.walker.initial(text),
             attention=text.states.new_zeros(mask.shape),
@@ -261,7 +262,7 @@ class NavigationPolicy(nn.Module):
         """All steps of recorded walks, with gradients."""
         text: TextStates = self.text(walks.words, walks.mask)
         frames = self.frames(walks.rgb, walks.depth)
-        told, initial = self.walker.told(text), self.walker.initial(text)
+        told, initial = self.walker.told(text, walks.mask), self.walker.initial(text)
         steps = self.walker(frames, walks.last_action, walks.acting, told, walks.mask, initial)
         logits, value, progress = self.heads(steps.state)
         seen = frames.grid if self.frames.image is not None else frames.depth
@@ -289,7 +290,7 @@ class Seq2Seq(nn.Module):
         """States before the first step."""
         return (self.walk.initial(len(text.pooled), text.pooled.device),)
 
-    def told(self, text: TextStates) -> tuple[Tensor, ...]:
+    def told(self, text: TextStates, mask: Tensor) -> tuple[Tensor, ...]:
         """The instruction as it is asked at each step: as a whole."""
         return (text.pooled,)
 
@@ -313,7 +314,8 @@ class CrossModal(nn.Module):
     """Cross-modal attention (CMA; Krantz et al. 2020, arXiv:2004.02857, section 4.2).
 
     A first LSTM follows frames and actions; its state asks the instruction what to do, the answer asks the frame where;
-    a second LSTM takes all of it, and its state looks into the instruction once more before the heads.
+    a second LSTM takes all of it, and its state looks into the instruction once more before the heads. Beside the published
+    model, a few words of the instruction, the same all the way, ask each frame where the goal is (`spot`).
     """
 
     def __init__(
@@ -336,7 +338,9 @@ class CrossModal(nn.Module):
         image, depth = frames.image_dim, frames.depth_dim
         self.look = Look(2 * dim, image, patches, heads=heads) if image else None
         self.reach = Look(2 * dim, depth, frames.depth_patches, heads=1) if depth else None
-        looked = sum(each.dim for each in (self.look, self.reach) if each is not None)
+        self.sought = nn.Linear(text_dim, SOUGHT) if image else None
+        self.spot = Look(SOUGHT * text_dim, image, patches, heads=SOUGHT) if image else None
+        looked = sum(each.dim for each in (self.look, self.reach, self.spot) if each is not None)
         self.decide = RecurrentLayer("lstm", 2 * dim + looked + action_dim, dim)
         self.reread = CrossAttention(2 * dim, text_dim, dim, heads=heads)
         self.dropout = nn.Dropout(dropout)
@@ -347,9 +351,13 @@ class CrossModal(nn.Module):
         hidden = torch.tanh(self.begin(text.pooled)).float()
         return self.follow.initial(envs, device), ((hidden, torch.zeros_like(hidden)),)
 
-    def told(self, text: TextStates) -> tuple[Tensor, ...]:
-        """The words as the two attentions over them want them, so that no step projects them again."""
-        return self.read.project(text.states), self.reread.project(text.states)
+    def told(self, text: TextStates, mask: Tensor) -> tuple[Tensor, ...]:
+        """The words as the two attentions over them want them, and the words that say what is sought, asked only once."""
+        projected = self.read.project(text.states), self.reread.project(text.states)
+        if self.sought is None:
+            return projected
+        weights = masked_softmax(self.sought(text.states).transpose(1, 2), mask[:, None])
+        return *projected, (weights.to(text.states.dtype) @ text.states).flatten(1)
 
     def forward(
         self, frames: Frames, taken: Tensor, acting: Tensor, told: tuple[Tensor, ...], mask: Tensor, layers: Any
@@ -364,8 +372,11 @@ class CrossModal(nn.Module):
         # In a frame only its own step looks.
         questions, where = asked[acting], None
         if self.look is not None:
-            seen, where = self.look(questions, frames.grid)
+            seen, _ = self.look(questions, frames.grid)
             inputs.append(spread(seen, acting))
+        if self.spot is not None:
+            spotted, where = self.spot(told[2][:, None].expand(-1, acting.shape[1], -1)[acting], frames.grid)
+            inputs.append(spread(spotted, acting))
             patches = spread(where, acting)
         if self.reach is not None:
             reached, _ = self.reach(questions, frames.depth)

@@ -262,7 +262,8 @@ def _walked(
     order = torch.tensor([world.steps_expected(i) for i in range(len(world.episodes))]).argsort(stable=True)
     walks: dict[int, Walk] = {}
     advised, env.oracle = env.oracle, False  # nobody asks the expert here
-    for rows in torch.split(order, env.num_envs):
+    # Whole batches, so that it makes no difference who walks them.
+    for rows in torch.split(order, env.num_envs)[share_of(world)]:
         observation, _ = env.reset(options={"episodes": padded(rows, env.num_envs).to(env.device)})
         memory = begin(observation)
         kept: list[tuple[Tensor, ...]] = []
@@ -296,4 +297,15 @@ def _walked(
         if watch is not None:
             watch(len(rows))
     env.oracle = advised
+    if world.shared:
+        gathered: list[Any] = [None] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(gathered, walks)
+        walks = {row: walk for each in gathered for row, walk in each.items()}
     return [walks[i] for i in range(len(walks))]
+
+
+def share_of(world: World) -> slice:
+    """Which batches of walks are this process's: every one, or every second of two."""
+    if not world.shared:
+        return slice(None)
+    return slice(torch.distributed.get_rank(), None, torch.distributed.get_world_size())

@@ -87,6 +87,7 @@ def test_a_report_has_its_probes_parts_and_submission(run: Path, tmp_path: Path)
     shortest = next(arm for arm in card.arms if arm.name == "shortest path")
     assert next(row.value for row in shortest.metrics if row.name == "oracle_success") >= 0
     assert {part.by for part in card.parts} >= {"path length", "instruction"}
+    assert any("words are unknown to the agent" in note for note in card.notes)
     walks = json.loads((tmp_path / "submission.json").read_text())
     assert len(walks) == card.items
     for steps in walks.values():
@@ -94,13 +95,14 @@ def test_a_report_has_its_probes_parts_and_submission(run: Path, tmp_path: Path)
         assert [step["stop"] for step in steps[:-1]] == [False] * (len(steps) - 1)
 
 
-def test_numbers_do_not_depend_on_how_many_environments_walk(run: Path, tmp_path: Path) -> None:
-    for count in ("1", "8"):
-        words = ["eval", str(run), "--episodes", "10", "--num-envs", count, "--output", str(tmp_path / count)]
-        assert main(words) == 0
-    assert report.read(tmp_path / "1").metrics == report.read(tmp_path / "8").metrics
-    one, eight = ((tmp_path / count / "submission.json").read_text() for count in ("1", "8"))
-    assert one == eight
+def test_numbers_do_not_depend_on_how_many_environments_and_processes_walk(run: Path, tmp_path: Path) -> None:
+    ways = {"1": ("1", "1"), "8": ("8", "1"), "two processes": ("4", "2")}
+    for name, (count, processes) in ways.items():
+        words = ["eval", str(run), "--episodes", "10", "--output", str(tmp_path / name)]
+        assert main([*words, "--num-envs", count, "--processes", processes]) == 0
+    cards = [report.read(tmp_path / name) for name in ways]
+    assert all(card.metrics == cards[0].metrics and card.parts == cards[0].parts for card in cards)
+    assert len({(tmp_path / name / "submission.json").read_text() for name in ways}) == 1
 
 
 def test_films_and_maps_of_the_best_median_and_worst(run: Path, tmp_path: Path) -> None:
@@ -227,3 +229,15 @@ def test_self_imitation_needs_a_critic(
     assert "method sil needs begin_with" in capsys.readouterr().err
     assert main([*words, "--begin-with", str(run), "--candidates", "4"]) == 1
     assert "has no matching critic" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--rounds", "2", "--steps", "4"], ["--method", "ppo", "--steps", "4"]])
+def test_two_processes_train_together(experiment: Path, tmp_path: Path, words: list[str]) -> None:
+    folder = tmp_path / "run"
+    assert main(["train", str(experiment), *words, "--processes", "2", "--output", str(folder)]) == 0
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    logged = next(line for line in lines if "frames" in line)
+    assert logged["frames"] > 2, "the mean over two processes of what each has seen"
+    assert weights(folder)
+    if "--rounds" in words:
+        assert sorted(each.name for each in (folder / "store").glob("round-*")) == ["round-0000", "round-0001"]
