@@ -24,27 +24,36 @@ def progress_loss(outcome: Outcome, walks: Walks) -> Tensor:
     return F.binary_cross_entropy_with_logits(outcome.progress[walks.acting], walks.progress[walks.acting])
 
 
-def semantics_loss(policy: NavigationPolicy, outcome: Outcome, walks: Walks) -> Tensor:
-    """Cross-entropy of what some patches of each frame show, with what the simulator knows."""
+def semantics_loss(policy: NavigationPolicy, outcome: Outcome, walks: Walks, rarity: Tensor) -> Tensor:
+    """Cross-entropy of what some patches of each frame show, with what the simulator knows.
+
+    rarity (categories,): how likely a patch of each is to be asked for; else walls and floors are most of what is asked.
+    """
     assert policy.name_patches is not None
     rows, columns = outcome.shape
-    device = walks.categories.device
-    chosen = torch.randperm(rows * columns, device=device)[:NAMED_PATCHES]
-    # The category in the middle of each patch; an encoder's patches need not be as large as the parts that are kept.
-    down = ((chosen // columns + 0.5) * walks.categories.shape[1] / rows).long()
-    across = ((chosen % columns + 0.5) * walks.categories.shape[2] / columns).long()
-    named = policy.name_patches(outcome.frames[:, chosen])
-    return F.cross_entropy(named.float().flatten(0, 1), walks.categories[:, down, across].flatten().long())
+    shown = at_patches(walks.categories, rows, columns)
+    asked = torch.multinomial(rarity.to(shown.device)[shown], min(NAMED_PATCHES, rows * columns))
+    named = policy.name_patches(of_patches(outcome.frames, asked))
+    return F.cross_entropy(named.float().flatten(0, 1), shown.gather(1, asked).flatten())
 
 
-def goal_loss(outcome: Outcome, walks: Walks) -> Tensor:
-    """Error of where the policy believes the goal to be, ahead and to the left; what is near counts more than what is far.
+def at_patches(categories: Tensor, rows: int, columns: int) -> Tensor:
+    """(frames, parts, parts) uint8 -> (frames, rows * columns) int64: the category in the middle of each patch"""
+    # An encoder's patches need not be as large as the parts that are kept.
+    down = ((torch.arange(rows, device=categories.device) + 0.5) * categories.shape[1] / rows).long()
+    across = ((torch.arange(columns, device=categories.device) + 0.5) * categories.shape[2] / columns).long()
+    return categories[:, down][:, :, across].flatten(1).long()
 
-    Distances are on a logarithmic scale: log(1 + metres) in the goal's direction.
-    """
-    flat = walks.goal[:, :2]
-    metres = flat.norm(dim=1, keepdim=True)
-    return F.smooth_l1_loss(outcome.goal, flat * (metres.log1p() / metres.clamp(min=1e-3)))
+
+def of_patches(patches: Tensor, asked: Tensor) -> Tensor:
+    """(frames, patches, dim), (frames, asked) -> (frames, asked, dim)"""
+    return patches.gather(1, asked[:, :, None].expand(-1, -1, patches.shape[2]))
+
+
+def rarity(categories: Tensor) -> Tensor:
+    """uint8 of any shape -> (256,): one over the root of how often each category occurs, as if each occurred a little"""
+    counts = torch.bincount(categories.flatten().long(), minlength=256)
+    return (counts + 50).float().rsqrt()
 
 
 def pointing_loss(outcome: Outcome, walks: Walks) -> Tensor:

@@ -57,7 +57,6 @@ class Outcome:
     logits: Tensor  # (batch, steps, actions)
     value: Tensor  # (batch, steps)
     progress: Tensor  # (batch, steps), its own estimate, as a logit
-    goal: Tensor  # (frames, 2), its own estimate of where the goal is, see learning.goal_loss
     looked: Tensor | None  # (frames, patches): where it looked in each frame; None for one that does not look
     frames: Tensor  # (frames, patches, dim), as the image encoder saw them
     shape: tuple[int, int]  # rows and columns of the patches
@@ -186,14 +185,13 @@ class Look(nn.Module):
 
 
 class Heads(nn.Module):
-    """What a policy says at each step: actions, value, how far it is on its way, and where it believes the goal to be."""
+    """What a policy says at each step: actions, value, and how far it is on its way."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.act = nn.Sequential(nn.Linear(dim, 128), nn.ReLU(), nn.Linear(128, ACTIONS))
         self.value = nn.Sequential(nn.Linear(dim, 128), nn.ReLU(), nn.Linear(128, 1))
         self.progress = nn.Linear(dim, 1)
-        self.goal = nn.Sequential(nn.Linear(dim, 128), nn.ReLU(), nn.Linear(128, 2))
 
     def forward(self, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(..., dim) -> logits (..., actions), value (...), progress logit (...)"""
@@ -270,7 +268,6 @@ class NavigationPolicy(nn.Module):
             logits=logits.float(),
             value=value.float(),
             progress=progress.float(),
-            goal=self.heads.goal(steps.state[walks.acting]).float(),
             looked=None if steps.looked is None else steps.looked.float(),
             frames=seen,
             shape=frames.shape,

@@ -15,7 +15,8 @@ from vlkit.tasks.navigation.evaluation import evaluate
 from vlkit.tasks.navigation.settings import Config
 from vlkit.tasks.navigation.training import train_with_arms
 
-HOUSES, UNSEEN_HOUSES, STEPS, EPISODES = 120, 24, 760, 400  # of twelve minutes on two cores
+HOUSES, UNSEEN_HOUSES, STEPS, EPISODES = 120, 24, 1300, 400  # of twelve minutes on two cores
+READING_STEPS, SEEING_STEPS = 400, 1500
 
 __all__ = ["evaluate", "explain", "quickstart", "train"]
 
@@ -59,9 +60,13 @@ def quickstart(arguments: Sequence[str]) -> int:
         levels=("starter",),
         steps=steps,
         warmup_steps=min(100, steps // 4),
-        evaluate_every=max(steps // 3, 1),
+        reading_steps=max(round(READING_STEPS * min(share, 1)), 4),
+        seeing_steps=max(round(SEEING_STEPS * min(share, 1)), 4),
+        evaluate_every=max(steps // 2, 1),
         select_episodes=100,
+        rounds=2,
         round_episodes=houses.houses * houses.walks,
+        processes=2,
         max_steps=100,
         seed=options.seed,
         device=options.device,

@@ -27,15 +27,8 @@ COUNTS = (
 )
 SHARES = ("expert_share", "expert_decay", "noise", "mirror", "start_levels_until")
 WEIGHTS = (
-    "inflection",
-    "progress",
-    "semantics",
-    "goal",
-    "pointing",
-    "entropy",
-    "value_weight",
-    "intrinsic",
-    "imitation_weight",
+    *("inflection", "progress", "semantics", "pointing"),
+    *("entropy", "value_weight", "intrinsic", "imitation_weight"),
 )
 
 
@@ -124,13 +117,14 @@ class Config:
     """weight of the progress monitor's loss"""
     semantics: float = 0.2
     """weight of naming what each patch shows"""
-    goal: float = 0.5
-    """weight of telling where the goal is, in metres ahead and to the left"""
-    pointing: float = 0.2
+    pointing: float = 0.1
     """weight of looking at the goal where it is in sight (cma)"""
     reading_steps: int = 400
     """steps, before all others, in which the instruction encoder learns to say what is told: the thing to stop at, its
     colour, the rooms, the sides (generated houses, whose episodes have it; 0 for none)"""
+    seeing_steps: int = 1500
+    """steps, before all others, in which the image encoder learns to name what patches show; 0 for none, and for one that is
+    frozen or comes with published weights"""
     mirror: float = 0.5
     """share of walks with left and right exchanged, in frames, words and actions"""
     start_levels_until: float = 0.0
@@ -165,9 +159,9 @@ class Config:
 
     steps: int = 6000
     """optimizer steps"""
-    batch_size: int = 32
+    batch_size: int = 16
     """walks a step"""
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     """at its highest"""
     schedule: Literal["constant", "cosine", "linear"] = "cosine"
     """of the learning rate"""
@@ -214,8 +208,9 @@ class Config:
         for name in COUNTS:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} = {getattr(self, name)}, expected at least 1")
-        if self.reading_steps < 0:
-            raise ValueError(f"reading_steps = {self.reading_steps}, expected 0 or more")
+        for name in ("reading_steps", "seeing_steps"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} = {getattr(self, name)}, expected 0 or more")
         if self.size % 8:
             raise ValueError(f"size = {self.size}, expected a multiple of 8 pixels")
         if self.stop_m <= 0 or self.patience_factor < 1:

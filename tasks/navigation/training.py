@@ -16,12 +16,13 @@ from vlkit.processes import every_core, is_first, side_by_side, wait_for_all
 from vlkit.progress import progress
 from vlkit.tasks.navigation.critic import MatchingCritic, telling_loss
 from vlkit.tasks.navigation.data import Mirror, Split, World, batch, made_tokenizer, read_split, world
-from vlkit.tasks.navigation.learning import goal_loss, imitation_loss, pointing_loss, progress_loss, semantics_loss
+from vlkit.tasks.navigation.learning import imitation_loss, pointing_loss, progress_loss, rarity, semantics_loss
 from vlkit.tasks.navigation.model import NavigationPolicy, Walks
 from vlkit.tasks.navigation.probes import blanked
 from vlkit.tasks.navigation.reading import learn_to_read
 from vlkit.tasks.navigation.reinforcement import Reinforcement, SelfImitation
 from vlkit.tasks.navigation.rollouts import policy_walks, record
+from vlkit.tasks.navigation.seeing import learn_to_see
 from vlkit.tasks.navigation.settings import ARMS, LEVELS, Config, built_frames, built_policy, train_options
 from vlkit.tasks.navigation.store import Store
 from vlkit.text import Tokenizer
@@ -30,6 +31,7 @@ from vlkit.train import FitResult, Step, TrainOptions, chosen_device, fit
 DEVICES = ("cpu", "cuda")
 # These may differ when a run goes on: none of them changes what it learns.
 FREE = ("data", "scenes", "output", "threads", "arms", "num_envs", "select_episodes")
+COUNTED_FRAMES = 4000  # in which it is counted how often each category is seen
 PARTS = 8  # rows and columns of the parts of a frame whose category is kept
 
 
@@ -105,9 +107,9 @@ def training(settings: Config, folder: Path, worlds: Worlds, store: Path | None 
     policy = built_policy(settings, vocabulary=tokenizer.size, categories=len(categories))
     if settings.begin_with is not None:
         begin(policy, settings.begin_with)
-    elif settings.reading_steps and "instruction" not in settings.blank:
-        learn_to_read(policy.text, settings, worlds.train, folder / "reading")
     lessons = Lessons(settings, worlds.train, folder / "store", first=store)
+    if settings.begin_with is None:
+        first_lessons(policy, settings, worlds, lessons, folder)
     loss: Lessons | Reinforcement | SelfImitation = lessons
     if settings.method == "sil":
         loss = SelfImitation(settings, worlds.train, begun_critic(settings, tokenizer, worlds.device))
@@ -126,6 +128,22 @@ def training(settings: Config, folder: Path, worlds: Worlds, store: Path | None 
         accepted=lambda: config.save(settings, folder / "config.toml"),
         evaluate=lambda model, step: selection_scores(model, settings, worlds.select),  # in the first process alone
     )
+
+
+def first_lessons(policy: NavigationPolicy, settings: Config, worlds: Worlds, lessons: "Lessons", folder: Path) -> None:
+    """Reading and seeing, each with nothing but what it takes: before the agent walks, and many times as fast."""
+    if settings.reading_steps and "instruction" not in settings.blank:
+        learn_to_read(policy.text, settings, worlds.train, folder / "reading")
+    own = not (settings.image_pretrained or settings.image_frozen) and settings.method == "imitation"
+    if (
+        settings.seeing_steps
+        and own
+        and policy.name_patches is not None
+        and settings.rgb
+        and "rgb" not in settings.blank
+    ):
+        lessons.prepare(None, 0)
+        learn_to_see(policy, settings, lessons.store.round(0), lessons.rarity, worlds.device, folder / "seeing")
 
 
 def batches(settings: Config) -> Batches[Tensor]:
@@ -168,6 +186,7 @@ class Lessons:
         self.ready = -1
         self.table = np.zeros((0, 2), np.int64)  # walks that are learned from: round, and place in it
         self.easy = self.table  # those of the easiest level
+        self.rarity = torch.ones(256)  # of what frames show, by category
 
     def __call__(
         self, policy: NavigationPolicy, rows: Tensor, step: Step
@@ -188,13 +207,9 @@ class Lessons:
             logged["progress"] = monitored.detach()
             loss = loss + settings.progress * monitored
         if policy.name_patches is not None and "rgb" not in settings.blank:
-            named = semantics_loss(policy, outcome, walks)
+            named = semantics_loss(policy, outcome, walks, self.rarity)
             logged["semantics"] = named.detach()
             loss = loss + settings.semantics * named
-        if settings.goal:
-            believed = goal_loss(outcome, walks)
-            logged["goal"] = believed.detach()
-            loss = loss + settings.goal * believed
         if settings.pointing and outcome.looked is not None:
             pointed = pointing_loss(outcome, walks)
             logged["pointing"] = pointed.detach()
@@ -237,6 +252,8 @@ class Lessons:
                     self.record(policy, number)
             self.store.make_room()
         wait_for_all()
+        shown = self.store.round(self.store.numbers()[0]).frames["categories"]
+        self.rarity = rarity(torch.from_numpy(shown[:: max(len(shown) // COUNTED_FRAMES, 1)].copy()))
         levels = [episode.level for episode in self.world.episodes]
         easiest = next((level for level in LEVELS if level in levels), None)
         oldest = number if settings.replace_rounds else 0

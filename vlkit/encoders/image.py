@@ -50,7 +50,9 @@ class SmallCNN(nn.Module):
 class NatureCNN(nn.Module):
     """The convolutions of Mnih et al. 2015 (Nature 518, DQN): 8x8 in steps of 4, 4x4 in steps of 2, 3x3.
 
-    A patch is 8 pixels wide. Large steps make it the fastest to train on a CPU: 2.5 times as fast as `small_cnn`.
+    A patch is 8 pixels wide. Large steps make it the fastest to train on a CPU: 2.5 times as fast as `small_cnn`. Beside the
+    published layers, pictures are centred and the last layer has a group norm: without these it takes many times the
+    pictures until it tells things from each other.
     """
 
     def __init__(self, dim: int = 64) -> None:
@@ -61,12 +63,13 @@ class NatureCNN(nn.Module):
         layers: list[nn.Module] = []
         for before, width, size, step in ((3, dim // 2, 8, 4), (dim // 2, dim, 4, 2), (dim, dim, 3, 1)):
             layers += [nn.Conv2d(before, width, size, stride=step, padding=(size - step + 1) // 2), nn.ReLU()]
+        layers.insert(-1, nn.GroupNorm(dim // 8 if dim % 8 == 0 else 1, dim))
         self.layers = nn.Sequential(*layers)
 
     def forward(self, images: Tensor) -> ImageGrid:
         """(batch, 3, height, width) in [0, 1] -> grid (batch, patches, dim), pooled (batch, dim), shape"""
         check_images(images)
-        return grid_of(self.layers(images))
+        return grid_of(self.layers(images * 2 - 1))
 
 
 def grid_of(features: Tensor) -> ImageGrid:

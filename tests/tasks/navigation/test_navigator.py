@@ -34,6 +34,7 @@ evaluate_every = 3
 select_episodes = 4
 max_steps = 12
 reading_steps = 5
+seeing_steps = 5
 num_envs = 8
 threads = 1
 precision = "no"
