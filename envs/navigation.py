@@ -8,10 +8,10 @@ Actions and measures are VLN-CE's (Krantz et al. 2020, arXiv:2004.02857).
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import gymnasium
 import numpy as np
@@ -30,7 +30,7 @@ from vlkit.envs.episodes import (
     read_episodes,
     read_ground_truth,
 )
-from vlkit.envs.simulator.batch import FORWARD, LEFT, RIGHT, STOP, Agent, BatchSimulator, Sensor
+from vlkit.envs.simulator.batch import FORWARD, LEFT, RIGHT, STOP, Agent, BatchSimulator, Sensor, Simulator
 from vlkit.envs.simulator.camera import Camera
 from vlkit.envs.simulator.load import load_scene
 from vlkit.envs.simulator.navgrid import NavGrid, NavSettings
@@ -85,6 +85,19 @@ class Trajectory:
     actions: list[int]
 
 
+class WalkedSimulator(Simulator, Protocol):
+    """A simulator as this environment asks it: what it does, and where its agents are."""
+
+    position: Tensor  # (envs, 3) metres, of the foot
+    yaw: Tensor  # (envs,) radians to the left of -z
+    scene: Tensor  # (envs,) int64, into `scenes`
+    collided: Tensor  # (envs,) bool, whether the last move was cut short
+    scenes: tuple[SceneData, ...]
+    grids: tuple[NavGrid, ...]
+    categories: tuple[str, ...]
+    agent: Agent
+
+
 class NavigationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
     """Many walks at once. Observations, rewards and flags are torch tensors on the simulator's device.
 
@@ -106,7 +119,8 @@ class NavigationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
     and count them in `skipped`, where they would be an error.
     `reset(options={"episodes": numbers})` plays given episodes, with `"reset_mask"` in some environments alone; else a
     stream shuffled by the seed is played, the same for any number of environments. `autoreset` is Gymnasium's: NextStep,
-    SameStep or Disabled. Disabled, a walk that has ended stays as it is until it is reset.
+    SameStep or Disabled. Disabled, a walk that has ended stays as it is until it is reset. simulator: what makes the
+    simulator, called as `BatchSimulator` is; any `WalkedSimulator` will do.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "autoreset_mode": AutoresetMode.NEXT_STEP}
@@ -148,6 +162,7 @@ class NavigationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
         reward: Reward | None = None,
         skip: bool = False,
         autoreset: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        simulator: Callable[..., WalkedSimulator] = BatchSimulator,
         device: torch.device | str | None = None,
         threads: int | None = None,
         seed: int = 0,
@@ -167,7 +182,7 @@ class NavigationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
         sensors = {"rgb": Sensor("rgb", camera), "depth": Sensor("depth", camera)}
         if semantic:
             sensors["semantic"] = Sensor("semantic", camera)
-        self.simulator = BatchSimulator(
+        self.simulator = simulator(
             [_scene(name, scenes, given) for name in names],
             num_envs,
             sensors,

@@ -27,6 +27,7 @@ from vlkit.envs.navigation import (
     NavigationVectorEnv,
     path_measures,
 )
+from vlkit.envs.simulator.batch import BatchSimulator
 from vlkit.envs.simulator.scene import SceneData
 from vlkit.errors import UserError
 
@@ -307,3 +308,35 @@ def test_steps_before_a_reset_and_unknown_options_are_errors() -> None:
         env.reset(options={"episode": [0]})
     with pytest.raises(ValueError, match="the split has episodes 0 to 0"):
         env.reset(options={"episodes": [1]})
+
+
+class FogSimulator:
+    """A simulator that is none of ours, but for what it hands on: everything looks gray in it."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self.inner = BatchSimulator(*arguments, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def _fogged(self, seen: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return seen | {"rgb": torch.full_like(seen["rgb"], 128)}
+
+    def reset(self, *arguments: Any, **options: Any) -> dict[str, torch.Tensor]:
+        return self._fogged(self.inner.reset(*arguments, **options))
+
+    def step(self, actions: torch.Tensor) -> dict[str, torch.Tensor]:
+        return self._fogged(self.inner.step(actions))
+
+
+def test_any_simulator_will_do() -> None:
+    ours, other = made(), made(simulator=FogSimulator)
+    ours.reset()
+    observation, _ = other.reset()
+    assert set(observation["rgb"].flatten().tolist()) == {128}
+    for action in (FORWARD, LEFT, FORWARD):
+        *_, info = ours.step([action])
+        observation, *_, told = other.step([action])
+        assert set(observation["rgb"].flatten().tolist()) == {128}
+        torch.testing.assert_close(told["position"], info["position"])
+        torch.testing.assert_close(told["distance"], info["distance"])
