@@ -66,7 +66,6 @@ def quickstart(arguments: Sequence[str]) -> int:
         select_episodes=100,
         rounds=2,
         round_episodes=houses.houses * houses.walks,
-        processes=2,
         max_steps=100,
         seed=options.seed,
         device=options.device,

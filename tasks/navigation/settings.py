@@ -22,7 +22,16 @@ ARMS: dict[str, tuple[Literal["rgb", "depth", "instruction"], ...]] = {
 }
 COUNTS = (
     *("size", "max_words", "min_count", "word_dim", "image_dim", "depth_dim", "dim", "action_dim", "attention_heads"),
-    *("batch_size", "rounds", "round_episodes", "store_frames", "num_envs", "max_steps", "select_episodes"),
+    *(
+        "batch_size",
+        "rounds",
+        "round_episodes",
+        "policy_episodes",
+        "store_frames",
+        "num_envs",
+        "max_steps",
+        "select_episodes",
+    ),
     *("candidates", "processes"),
 )
 SHARES = ("expert_share", "expert_decay", "noise", "mirror", "start_levels_until")
@@ -96,7 +105,9 @@ class Config:
     rounds: int = 1
     """of recording: the first holds demonstrations, each later one walks of the policy, evenly spread over the steps"""
     round_episodes: int = 4000
-    """walks recorded in a round, at most all trajectories"""
+    """demonstrations recorded in the first round, at most all trajectories"""
+    policy_episodes: int = 1600
+    """walks recorded in each later round; the policy takes four times as long for one as the expert"""
     expert_share: float = 0.5
     """in the rounds behind the first, chance that a walk's step is the expert's (beta of DAgger); 0 is student forcing"""
     expert_decay: float = 1.0

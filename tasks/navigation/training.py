@@ -267,7 +267,8 @@ class Lessons:
         settings, walked = self.settings, self.world
         seed = stream_seed(settings.seed, "round", number)
         generator = torch.Generator().manual_seed(seed)
-        trajectories = torch.randperm(len(walked.alternatives), generator=generator)[: settings.round_episodes]
+        count = min(settings.policy_episodes, settings.round_episodes) if number else settings.round_episodes
+        trajectories = torch.randperm(len(walked.alternatives), generator=generator)[:count]
         told = [walked.alternatives[int(each)] for each in trajectories]
         episodes = torch.stack([each[int(torch.randint(len(each), (), generator=generator))] for each in told])
         expected = torch.tensor([walked.steps_expected(int(each)) for each in episodes])

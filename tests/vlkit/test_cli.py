@@ -341,3 +341,17 @@ def test_a_benchmarks_wrong_option_is_one_message_and_a_traceback_where_it_is_as
 def test_a_benchmark_runs_in_a_checkout(capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["bench", "import", "--rounds", "1"]) == 0
     assert "python -c pass (peer)" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None)]
+)
+def test_idle_threads_sleep_soon_unless_told_otherwise(
+    given: dict[str, str], expected: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert main(["--version"]) == 0
+    assert os.environ.get("GOMP_SPINCOUNT") == expected
