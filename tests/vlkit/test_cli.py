@@ -353,5 +353,5 @@ def test_idle_threads_sleep_soon_unless_told_otherwise(
         monkeypatch.delenv(name, raising=False)
     for name, value in given.items():
         monkeypatch.setenv(name, value)
-    assert main(["--version"]) == 0
+    assert cli.main(["--version"]) == 0
     assert os.environ.get("GOMP_SPINCOUNT") == expected
