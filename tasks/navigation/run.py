@@ -13,10 +13,11 @@ from vlkit.envs.house import benchmark
 from vlkit.tasks.navigation import pictures
 from vlkit.tasks.navigation.evaluation import evaluate
 from vlkit.tasks.navigation.settings import Config
-from vlkit.tasks.navigation.training import train_with_arms
+from vlkit.tasks.navigation.training import DEVICES, train_with_arms
+from vlkit.train import chosen_device
 
-HOUSES, UNSEEN_HOUSES, STEPS, EPISODES = 120, 24, 1300, 400  # of twelve minutes on two cores
-READING_STEPS, SEEING_STEPS = 400, 1500
+HOUSES, UNSEEN_HOUSES, STEPS, EPISODES = 120, 24, 1100, 400  # of twelve minutes on two cores
+READING_STEPS, SEEING_STEPS = 300, 1500
 
 __all__ = ["evaluate", "explain", "quickstart", "train"]
 
@@ -72,7 +73,8 @@ def quickstart(arguments: Sequence[str]) -> int:
     )
     train_with_arms(settings, run)
     device = [] if options.device is None else ["--device", options.device]
-    evaluate([str(run), "--split", "val_unseen", "--probes", "--episodes", str(EPISODES), *device])
+    shared = ["--processes", "2"] if chosen_device(options.device, allowed=DEVICES).type == "cpu" else []
+    evaluate([str(run), "--split", "val_unseen", "--probes", "--episodes", str(EPISODES), *shared, *device])
     code = pictures.main([str(run), "--split", "val_unseen", "--episodes", str(EPISODES // 4), *device])
     print(
         f"\nThe houses and instructions are generated: these scores say nothing about R2R-CE.\n"
