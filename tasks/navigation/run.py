@@ -16,7 +16,7 @@ from vlkit.tasks.navigation.settings import Config
 from vlkit.tasks.navigation.training import DEVICES, train_with_arms
 from vlkit.train import chosen_device
 
-HOUSES, UNSEEN_HOUSES, STEPS, EPISODES = 120, 24, 1100, 400  # of twelve minutes on two cores
+HOUSES, WALKS, UNSEEN_HOUSES, STEPS, EPISODES = 240, 20, 24, 1100, 400  # of twelve minutes on two cores
 READING_STEPS, SEEING_STEPS = 300, 1500
 
 __all__ = ["evaluate", "explain", "quickstart", "train"]
@@ -51,6 +51,7 @@ def quickstart(arguments: Sequence[str]) -> int:
         houses=max(round(HOUSES * min(share, 4)), 4),
         unseen=max(round(UNSEEN_HOUSES * min(share, 1)), 2),
         levels=("starter",),
+        walks=WALKS,
     )
     if not benchmark.is_there(houses):
         benchmark.generate(houses)
