@@ -86,6 +86,7 @@ def world(
     max_words: int,
     max_steps: int,
     stop_m: float,
+    semantic: bool,
     device: torch.device,
     threads: int | None,
 ) -> World:
@@ -100,7 +101,7 @@ def world(
         ground_truth=split.demonstrations,
         scenes=scenes,
         size=size,
-        semantic=True,
+        semantic=semantic,
         tokenizer=tokenizer,
         max_words=max_words,
         max_steps=max_steps,

@@ -35,6 +35,7 @@ from vlkit.tasks.navigation.training import DEVICES, FREE, opened
 from vlkit.text import Tokenizer
 from vlkit.train import chosen_device
 
+BLIND_PIXELS = 8  # of frames that nobody looks at
 HEADLINE = ("success", "spl", "goal_room", "distance_to_goal", "oracle_success", "ndtw")
 SPLIT = "val_unseen"  # where nothing else is said
 PRIOR_SPLIT = "train"
@@ -139,8 +140,9 @@ class Test:
         key = "" if tokenizer is None else tokenizer.to_json()
         if key not in self.worlds:
             words = tokenizer or made_tokenizer(self.split, 1)
+            settings = self.settings if tokenizer is not None else replace(self.settings, size=BLIND_PIXELS)
             # One environment at a time: scenes are large.
-            self.worlds = {key: opened(self.settings, self.split, words, self.device)}
+            self.worlds = {key: opened(settings, self.split, words, self.device)}
             self.worlds[key].shared = launched()
         return self.worlds[key]
 
@@ -198,12 +200,12 @@ def judged(options: EvalOptions, runs: Sequence[Trained]) -> tuple[report.Report
         title = f"{runs[0].settings.policy} agent"
         walks, arms = policy_results(title, runs, test, options)
         seeds = [run.settings.seed for run in runs]
+    notes = [
+        unknown_words(run.tokenizer, test.world(run.tokenizer)) for run in runs[-1:]
+    ]  # the last one's world is open
     arms += fixed_arms(test, options)
     episodes = test.split.episodes
     minutes = [run.minutes for run in runs]
-    notes = []
-    if runs:
-        notes.append(unknown_words(runs[0].tokenizer, test.world(runs[0].tokenizer)))
     if any(episode.level is not None for episode in episodes):
         notes.append("the houses and instructions are generated: these scores say nothing about R2R-CE")
     card = report.report(

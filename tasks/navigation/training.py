@@ -65,7 +65,7 @@ class Worlds:
         # Who goes on with another run's weights goes on with its words.
         made = made_tokenizer(train, settings.min_count) if begun is None else Tokenizer.load(begun / "tokenizer.json")
         self.tokenizer = made
-        self.train = opened(settings, train, self.tokenizer, self.device)
+        self.train = opened(settings, train, self.tokenizer, self.device, semantic=True)
         self.categories: tuple[str, ...] = tuple(self.train.env.categories)
         if begun is not None:
             self.categories = tuple(checkpoint.load_weights(begun)[0].get("categories", self.categories))
@@ -81,8 +81,10 @@ class Worlds:
         return opened(self.settings, replace(self.chosen_on, episodes=spaced), self.tokenizer, self.device)
 
 
-def opened(settings: Config, split: Split, tokenizer: Tokenizer, device: torch.device) -> World:
-    """The split as the settings have it walked."""
+def opened(
+    settings: Config, split: Split, tokenizer: Tokenizer, device: torch.device, *, semantic: bool = False
+) -> World:
+    """The split as the settings have it walked; `semantic` where what is seen is recorded with its names."""
     return world(
         split,
         tokenizer,
@@ -92,6 +94,7 @@ def opened(settings: Config, split: Split, tokenizer: Tokenizer, device: torch.d
         max_words=settings.max_words,
         max_steps=settings.max_steps,
         stop_m=settings.stop_m,
+        semantic=semantic,
         device=device,
         threads=settings.threads,
     )
