@@ -1,7 +1,7 @@
 """Training in several processes of one machine's CPU, without a launcher: each core learns from its share of the batch.
 
-On two cores two processes of one thread each learn faster than one process of two threads, and do not come to a stop where
-another program takes a core away: threads wait for each other thousands of times a second, processes once a step.
+Threads of one process wait for each other thousands of times a second, processes once a step: where another program takes a
+core away, they lose least. Each repeats what a step costs whatever its batch, so that small batches gain nothing by it.
 """
 
 import contextlib
