@@ -90,6 +90,7 @@ def run_timing(arguments: Sequence[str]) -> int:
     _sleep_soon()
     file, *words = arguments
     sys.argv = [file, *(word for word in words if word != "--debug")]
+    sys.path.insert(0, str(Path(file).resolve().parent))  # what lies beside it can be imported, as it can be there
 
     def act() -> int:
         runpy.run_path(file, run_name="__main__")

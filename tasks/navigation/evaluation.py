@@ -200,9 +200,10 @@ def judged(options: EvalOptions, runs: Sequence[Trained]) -> tuple[report.Report
         title = f"{runs[0].settings.policy} agent"
         walks, arms = policy_results(title, runs, test, options)
         seeds = [run.settings.seed for run in runs]
-    notes = [
-        unknown_words(run.tokenizer, test.world(run.tokenizer)) for run in runs[-1:]
-    ]  # the last one's world is open
+    explored = [run.folder.name for run in runs if run.settings.train_split == test.split.name]
+    notes = [f"{', '.join(explored)} learned on this very split"] if explored else []
+    if runs:  # the last one's world is open
+        notes.append(unknown_words(runs[-1].tokenizer, test.world(runs[-1].tokenizer)))
     arms += fixed_arms(test, options)
     episodes = test.split.episodes
     minutes = [run.minutes for run in runs]

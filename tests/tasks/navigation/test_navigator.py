@@ -218,6 +218,8 @@ def imitates_itself(experiment: Path, begun: Path, folder: Path) -> None:
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     assert 0 < next(line["fit"] for line in lines if "fit" in line) < 1
     assert (folder / "best" / "tokenizer.json").read_bytes() == (begun / "best" / "tokenizer.json").read_bytes()
+    assert main(["eval", str(folder), "--episodes", "4", "--output", str(folder / "card")]) == 0
+    assert any("own learned on this very split" in note for note in report.read(folder / "card").notes)
     before, after = weights(begun), weights(folder)
     assert any(not torch.equal(before[name], after[name]) for name in before)
 
