@@ -68,6 +68,9 @@ EXTRAS = {"h5py": "hdf5", "imageio": "video", "tensorboard": "track", "networkx"
 # Iterations that an idle OpenMP thread spins before it sleeps. With the library's own 300 000 a program that takes one of
 # two cores away makes training twenty times as slow; with these twice. Alone it costs 3 %.
 SPINS = "10000"
+# Kernels that oneDNN keeps. Its own 1024 are fewer than the sizes of batches times the layers of a navigator: compiled
+# again and again, they took up to a quarter of its training.
+KERNELS = "4096"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -76,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0 done; 1 failed, with one message on stderr; 2 wrong usage; 130 interrupted. Two more are the shell's own: 141
     where the reader of a pipe went away, 143 where the process was told to end. `--debug` anywhere shows tracebacks.
     """
-    _sleep_soon()
+    _tune_cpu()
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     plain = [word for word in words if word != "--debug"]
@@ -87,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run_timing(arguments: Sequence[str]) -> int:
     """Runs a file of benchmarks/ as `python FILE ...` would, but what goes wrong is one message here too."""
-    _sleep_soon()
+    _tune_cpu()
     file, *words = arguments
     sys.argv = [file, *(word for word in words if word != "--debug")]
     sys.path.insert(0, str(Path(file).resolve().parent))  # what lies beside it can be imported, as it can be there
@@ -99,10 +102,11 @@ def run_timing(arguments: Sequence[str]) -> int:
     return _reported(act, debug="--debug" in words)
 
 
-def _sleep_soon() -> None:
+def _tune_cpu() -> None:
     """Before torch is imported, which reads it; whoever has set one of these knows better."""
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KERNELS)
 
 
 def _reported(act: Callable[[], int], *, debug: bool) -> int:

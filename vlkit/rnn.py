@@ -99,6 +99,7 @@ CELLS: dict[str, Callable[..., nn.Module]] = {"rnn": RNNCell, "lstm": LSTMCell, 
 
 ROWS_TOGETHER = 16  # fewer rows leave a CPU's vector units idle
 GROUPS_AT_MOST = 8
+WORDS_TOGETHER = 8  # groups are as long as a multiple of it: oneDNN compiles a kernel for each new length
 
 # The same cells with the loop over time inside one kernel.
 FUSED: dict[str, Callable[..., nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
@@ -223,7 +224,8 @@ class RecurrentLayer(nn.Module):
         order = lengths.argsort(descending=True)
         parts = []
         for rows in order.chunk(groups):
-            words = max(int(lengths[rows[0]]), 1)
+            longest = max(int(lengths[rows[0]]), 1)
+            words = min(longest + -longest % WORDS_TOGETHER, inputs.shape[1])
             start = None if initial is None else tuple(tuple(part[rows] for part in state) for state in initial)
             states, outputs, after = self._together(
                 inputs[rows, :words], mask[rows, :words], lengths[rows], start, full

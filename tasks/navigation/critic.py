@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from vlkit.attention import CrossAttention
 from vlkit.rnn import RecurrentLayer
-from vlkit.tasks.navigation.model import ACTIONS, FrameEncoder, Walks, spread
+from vlkit.tasks.navigation.model import ACTIONS, FrameEncoder, Walks, places_of, spread
 
 BEGIN = 1  # id of the unknown word, which no instruction begins with: it stands before the first word
 
@@ -29,7 +29,8 @@ class MatchingCritic(nn.Module):
 
     def forward(self, walks: Walks) -> Tensor:
         """Walks -> log-probability of each word of the instruction, (batch, words), zero at padding"""
-        summary = spread(self.frames(walks.rgb, walks.depth).summary, walks.acting)
+        summary = self.frames(walks.rgb, walks.depth).summary
+        summary = spread(summary, places_of(walks.acting, len(summary)), walks.acting)
         walked, whole = self.watch(torch.cat([summary.float(), self.actions(walks.last_action)], dim=2), walks.acting)
         before = torch.cat([torch.full_like(walks.words[:, :1], BEGIN), walks.words[:, :-1]], dim=1)
         begin = whole.float()

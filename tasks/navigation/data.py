@@ -191,7 +191,7 @@ def batch(
         weight=weights(expert, last_action, inflection),
         progress=spread(recorded.progress, acting),
         goal=goal,
-    )
+    ).rounded()
 
 
 def spread(values: Tensor, acting: Tensor) -> Tensor:

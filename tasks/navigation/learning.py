@@ -9,6 +9,7 @@ from vlkit.tasks.navigation.model import DEPTH_STEP_M, NavigationPolicy, Outcome
 
 NEAREST_M = 0.3  # a goal nearer than this is not pointed at
 HIDDEN_M = 0.5  # what is seen in its direction is at most so much nearer than the goal
+PADDING = -100  # stands for a category where there is no frame
 NAMED_PATCHES = 12  # of each frame, drawn anew each time: naming all costs as much as the rest of the loss together
 
 
@@ -34,7 +35,9 @@ def semantics_loss(policy: NavigationPolicy, outcome: Outcome, walks: Walks, rar
     shown = at_patches(walks.categories, rows, columns)
     asked = torch.multinomial(rarity.to(shown.device)[shown], min(NAMED_PATCHES, rows * columns))
     named = policy.name_patches(of_patches(outcome.frames, asked))
-    return F.cross_entropy(named.float().flatten(0, 1), shown.gather(1, asked).flatten())
+    right = shown.gather(1, asked)
+    right[int(walks.acting.sum()) :] = PADDING
+    return F.cross_entropy(named.float().flatten(0, 1), right.flatten(), ignore_index=PADDING)
 
 
 def at_patches(categories: Tensor, rows: int, columns: int) -> Tensor:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vlkit.attention import CrossAttention, masked_softmax
@@ -26,6 +27,10 @@ DEPTH_STEP_M = 0.04  # depth is kept as bytes: what lies beyond 10.2 m looks ali
 PLACE = 16  # numbers that tell where a patch is
 SOUGHT = 2  # words that say what is sought: a thing and its colour, say
 COMPRESSED = 16  # channels of a patch in the summary of a frame
+# Sizes of a batch are multiples of these, see `Walks.rounded`.
+WORDS_TOGETHER = 8
+STEPS_TOGETHER = 8
+FRAMES_TOGETHER = 64
 
 
 def depth_bytes(depth: Tensor) -> Tensor:
@@ -35,19 +40,36 @@ def depth_bytes(depth: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Walks:
-    """A batch of recorded walks. Frames of all walks lie one behind the other, without padding."""
+    """A batch of recorded walks. Frames of all walks lie one behind the other; what follows them is padding."""
 
     words: Tensor  # (batch, words)
     mask: Tensor  # (batch, words)
     rgb: Tensor  # (frames, height, width, 3) uint8
     depth: Tensor  # (frames, height, width, 1) uint8, see depth_bytes
     last_action: Tensor  # (batch, steps), START at the first step
-    acting: Tensor  # (batch, steps) bool: frame k of the batch belongs to its k-th true place
+    acting: Tensor  # (batch, steps) bool: frame k of the batch belongs to its k-th true place; those beyond pad it
     expert: Tensor  # (batch, steps), what to do
     weight: Tensor  # (batch, steps), of that in the loss
     progress: Tensor  # (batch, steps), share of the way that is done, 0 to 1
     categories: Tensor  # (frames, rows, columns) uint8: what is seen most in each part of the frame
     goal: Tensor  # (frames, 3): metres from there to the goal, ahead, to the left and up
+
+    def rounded(self) -> "Walks":
+        """The same walks, padded to sizes that come again: for each size that is new oneDNN compiles kernels anew, which
+        took a third of a step's time on a CPU.
+        """
+        words, steps = -self.mask.shape[1] % WORDS_TOGETHER, -self.acting.shape[1] % STEPS_TOGETHER
+        frames = -len(self.rgb) % FRAMES_TOGETHER
+        by_word, by_frame = ("words", "mask"), ("rgb", "depth", "categories", "goal")
+        longer = {
+            field.name: F.pad(getattr(self, field.name), (0, words if field.name in by_word else steps))
+            for field in fields(self)
+            if field.name not in by_frame
+        }
+        more = {
+            name: torch.cat([own := getattr(self, name), own.new_zeros(frames, *own.shape[1:])]) for name in by_frame
+        }
+        return Walks(**longer, **more)
 
 
 @dataclass(frozen=True)
@@ -108,7 +130,7 @@ class DepthCNN(nn.Module):
         # Near things matter more than far ones: 0 at the eye, 0.5 at 2 m, 1 far away.
         near = depth.permute(0, 3, 1, 2).float().add_(2 / DEPTH_STEP_M).reciprocal_().mul_(-2 / DEPTH_STEP_M).add_(1)
         # A convolution of a single channel is slow; as channels of a block its pixels are not.
-        blocks = nn.functional.pixel_unshuffle(near, 4).contiguous(memory_format=torch.channels_last)
+        blocks = F.pixel_unshuffle(near, 4).contiguous(memory_format=torch.channels_last)
         return cast(Tensor, self.layers(self.blocks(blocks)).flatten(2).transpose(1, 2))
 
 
@@ -295,7 +317,7 @@ class Seq2Seq(nn.Module):
         self, frames: Frames, taken: Tensor, acting: Tensor, told: tuple[Tensor, ...], mask: Tensor, layers: Any
     ) -> Steps:
         """Frames, (batch, steps), (batch, steps), instruction, (batch, words), states -> Steps"""
-        summary = spread(frames.summary, acting)
+        summary = spread(frames.summary, places_of(acting, len(frames.summary)), acting)
         pooled = told[0][:, None].expand(-1, taken.shape[1], -1)
         states, after = recurrent(self.walk, [summary, self.actions(taken), pooled], acting, layers[0])
         return Steps(
@@ -360,43 +382,56 @@ class CrossModal(nn.Module):
         self, frames: Frames, taken: Tensor, acting: Tensor, told: tuple[Tensor, ...], mask: Tensor, layers: Any
     ) -> Steps:
         """Frames, (batch, steps), (batch, steps), instruction, (batch, words), states -> Steps"""
-        action = self.actions(taken)
-        followed, first = recurrent(self.follow, [spread(frames.summary, acting), action], acting, layers[0])
+        action, places = self.actions(taken), places_of(acting, len(frames.summary))
+        followed, first = recurrent(self.follow, [spread(frames.summary, places, acting), action], acting, layers[0])
         followed = self.dropout(followed)
         answer, _ = self.read(followed, mask, told[0])
-        asked = torch.cat([followed, answer], dim=2)
-        inputs, patches = [followed, answer, action], asked.new_zeros(*taken.shape, frames.shape[0] * frames.shape[1])
         # In a frame only its own step looks.
-        questions, where = asked[acting], None
+        questions = gathered(torch.cat([followed, answer], dim=2), places)
+        looked, where = [], None
         if self.look is not None:
-            seen, _ = self.look(questions, frames.grid)
-            inputs.append(spread(seen, acting))
+            looked.append(self.look(questions, frames.grid)[0])
         if self.spot is not None:
-            spotted, where = self.spot(told[2][:, None].expand(-1, acting.shape[1], -1)[acting], frames.grid)
-            inputs.append(spread(spotted, acting))
-            patches = spread(where, acting)
+            sought = told[2][:, None].expand(-1, acting.shape[1], -1)
+            spotted, where = self.spot(gathered(sought, places), frames.grid)
+            looked.append(spotted)
         if self.reach is not None:
-            reached, _ = self.reach(questions, frames.depth)
-            inputs.append(spread(reached, acting))
+            looked.append(self.reach(questions, frames.depth)[0])
+        inputs = [followed, answer, action]
+        if looked:
+            inputs.append(spread(torch.cat([each.float() for each in looked], dim=1), places, acting))
         decided, second = recurrent(self.decide, inputs, acting, layers[1])
         decided = self.dropout(decided)
         reread, attention = self.reread(torch.cat([decided, answer], dim=2), mask, told[1])
+        patches = frames.shape[0] * frames.shape[1]
         return Steps(
             state=torch.cat([decided, reread], dim=2),
             attention=attention,
-            patches=patches,
+            patches=answer.new_zeros(*taken.shape, patches) if where is None else spread(where, places, acting),
             looked=where,
             layers=(first, second),
         )
 
 
-def spread(values: Tensor, acting: Tensor) -> Tensor:
-    """(frames, dim), (batch, steps) -> (batch, steps, dim): each frame's values at its step, zeros elsewhere"""
-    if bool(acting.all()):
-        return values.reshape(*acting.shape, -1)
-    places = values.new_zeros(*acting.shape, values.shape[1])
-    places[acting] = values
-    return places
+def places_of(acting: Tensor, frames: int) -> Tensor:
+    """(batch, steps) -> (frames,) int64: where each frame's step is among all of them; padding has the place behind them"""
+    if acting.shape[1] == 1:
+        return torch.arange(frames, device=acting.device)
+    places = acting.flatten().nonzero()[:, 0]
+    return F.pad(places, (0, frames - len(places)), value=acting.numel())
+
+
+def spread(values: Tensor, places: Tensor, acting: Tensor) -> Tensor:
+    """(frames, dim), (frames,), (batch, steps) -> (batch, steps, dim): each frame's values at its step, zeros elsewhere"""
+    if acting.shape[1] == 1:
+        return values[:, None]
+    steps = values.new_zeros(acting.numel() + 1, values.shape[1]).index_copy(0, places, values)
+    return steps[:-1].reshape(*acting.shape, -1)
+
+
+def gathered(steps: Tensor, places: Tensor) -> Tensor:
+    """(batch, steps, dim), (frames,) -> (frames, dim): what each frame's step has; padding has another's"""
+    return steps.flatten(0, 1).index_select(0, places.clamp(max=steps.shape[0] * steps.shape[1] - 1))
 
 
 def recurrent(

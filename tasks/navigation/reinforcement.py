@@ -8,6 +8,7 @@ decentralised PPO (Wijmans et al. 2020, arXiv:1911.00357).
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -81,7 +82,7 @@ class Reinforcement:
             "entropy": entropy.detach(),
             "walk_success": self.experience.success,
             "walk_reward": self.experience.reward,
-            "frames": float(len(walks.rgb)),
+            "frames": walks.acting.sum(),
         }
         if settings.imitation_weight:
             imitation = imitation_loss(outcome, walks)
@@ -111,7 +112,7 @@ class SelfImitation:
             self.chosen, self.fit = self.explored(policy, step)
             self.cycle = cycle
         loss = imitation_loss(policy.over(self.chosen), self.chosen)
-        return loss, {"imitation": loss.detach(), "fit": self.fit, "frames": float(len(self.chosen.rgb))}
+        return loss, {"imitation": loss.detach(), "fit": self.fit, "frames": self.chosen.acting.sum()}
 
     def explored(self, policy: NavigationPolicy, step: Step) -> tuple[Walks, float]:
         """The best walk of each of some instructions, as a demonstration; and how well these fit on average."""
@@ -240,5 +241,9 @@ def chosen(experience: Experience, rows: Tensor) -> Experience:
         goal=walks.goal[frames],
         **{name: getattr(walks, name)[rows, :steps] for name in columns},
     )
-    numbers = {name: getattr(experience, name)[rows, :steps] for name in ("taken", "log_probs", "advantage", "returns")}
+    own = own.rounded()
+    numbers: dict[str, Any] = {
+        name: F.pad(getattr(experience, name)[rows, :steps], (0, own.acting.shape[1] - steps))
+        for name in ("taken", "log_probs", "advantage", "returns")
+    }
     return replace(experience, walks=own, **numbers)

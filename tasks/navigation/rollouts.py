@@ -13,7 +13,7 @@ from vlkit.batches import stream_seed
 from vlkit.envs.episodes import Episode
 from vlkit.envs.navigation import STOP, NavigationVectorEnv
 from vlkit.tasks.navigation.data import World
-from vlkit.tasks.navigation.model import ACTIONS, START, Memory, Observation, Policy, depth_bytes
+from vlkit.tasks.navigation.model import ACTIONS, START, WORDS_TOGETHER, Memory, Observation, Policy, depth_bytes
 from vlkit.tasks.navigation.probes import ActionPrior, random_chances
 from vlkit.tasks.navigation.store import RoundWriter
 
@@ -176,9 +176,10 @@ def drawn(chances: Tensor, draws: Tensor) -> Tensor:
 
 
 def fitted(observation: Observation) -> tuple[Tensor, Tensor]:
-    """Words and mask of the instructions, cut to the longest, which is what the encoder costs."""
+    """Words and mask of the instructions, cut to about the longest, which is what the encoder costs."""
     mask = observation["instruction_mask"]
-    words = max(int(mask.sum(dim=1).max()), 1)
+    longest = max(int(mask.sum(dim=1).max()), 1)
+    words = longest + -longest % WORDS_TOGETHER
     return observation["instruction"][:, :words], mask[:, :words]
 
 

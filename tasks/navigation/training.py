@@ -203,7 +203,7 @@ class Lessons:
         walks = self.walks(rows, step, number)
         outcome = policy.over(walks)
         imitation = imitation_loss(outcome, walks)
-        logged: dict[str, float | Tensor] = {"imitation": imitation.detach(), "frames": float(len(walks.rgb))}
+        logged: dict[str, float | Tensor] = {"imitation": imitation.detach(), "frames": walks.acting.sum()}
         loss = imitation
         if settings.progress:
             monitored = progress_loss(outcome, walks)

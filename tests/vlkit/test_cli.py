@@ -353,5 +353,7 @@ def test_idle_threads_sleep_soon_unless_told_otherwise(
         monkeypatch.delenv(name, raising=False)
     for name, value in given.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", raising=False)
     assert cli.main(["--version"]) == 0
     assert os.environ.get("GOMP_SPINCOUNT") == expected
+    assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == cli.KERNELS

@@ -101,6 +101,29 @@ def test_a_walk_alone_is_read_as_among_longer_ones(kind: str) -> None:
         torch.testing.assert_close(agent.over(alone).logits, agent.over(recorded).logits[1:2, :2])
 
 
+@pytest.mark.parametrize("kind", ["cma", "seq2seq"])
+def test_padding_to_sizes_that_come_again_changes_no_loss(kind: str) -> None:
+    agent, recorded = policy(kind).eval(), walks()
+    recorded = replace(recorded, goal=torch.tensor([[2.0, 0.3, 0.2]]).repeat(9, 1), depth=recorded.depth.clamp(min=100))
+    padded = recorded.rounded()
+    assert padded.mask.shape == (3, 8)
+    assert padded.acting.shape == (3, 8)
+    assert len(padded.rgb) == len(padded.depth) == len(padded.categories) == len(padded.goal) == 64
+    outcome, longer = agent.over(recorded), agent.over(padded)
+    torch.testing.assert_close(longer.logits[padded.acting], outcome.logits[recorded.acting])
+    torch.testing.assert_close(imitation_loss(longer, padded), imitation_loss(outcome, recorded))
+    torch.testing.assert_close(progress_loss(longer, padded), progress_loss(outcome, recorded))
+    every = torch.ones(256)
+    torch.manual_seed(1)
+    named = semantics_loss(agent, outcome, recorded, every)
+    torch.manual_seed(1)
+    torch.testing.assert_close(semantics_loss(agent, longer, padded, every), named)
+    if kind == "cma":
+        assert longer.looked is not None
+        torch.testing.assert_close(longer.looked[:9], outcome.looked)
+        torch.testing.assert_close(pointing_loss(longer, padded), pointing_loss(outcome, recorded))
+
+
 def test_attention_over_words_sums_to_one_and_leaves_padding_out() -> None:
     agent, recorded = policy().eval(), walks()
     memory = agent.start(recorded.words, recorded.mask)
