@@ -322,9 +322,9 @@ class NavigationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
             for i, count in enumerate(self.steps.tolist())
         ]
 
-    def metrics(self) -> dict[str, Tensor]:
-        """Every measure of what each environment has walked so far, (envs,) float64 each."""
-        measured: dict[str, Tensor] = self._measured(torch.ones_like(self.ended))["metrics"]
+    def metrics(self, of: Tensor | None = None) -> dict[str, Tensor]:
+        """Every measure of what each environment has walked so far, (envs,) float64 each; NaN where `of` (envs,) is false."""
+        measured: dict[str, Tensor] = self._measured(torch.ones_like(self.ended) if of is None else of)["metrics"]
         return measured
 
     def scene_of(self, episode: Episode) -> tuple[SceneData, NavGrid]:

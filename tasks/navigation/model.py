@@ -102,6 +102,24 @@ class Memory:
         layers = tuple(tuple(tuple(part[rows] for part in state) for state in layer) for layer in self.layers)
         return Memory(told=tuple(each[rows] for each in self.told), layers=layers, **plain)
 
+    def renewed(self, starting: Tensor, others: "Memory") -> "Memory":
+        """This memory, but for the environments that start anew, (envs,) bool, which have the others'."""
+
+        def either(own: Tensor, other: Tensor) -> Tensor:
+            return torch.where(starting.reshape(-1, *[1] * (own.dim() - 1)), other, own)
+
+        nested = {"told", "layers"}
+        plain = {
+            field.name: either(getattr(self, field.name), getattr(others, field.name))
+            for field in fields(self)
+            if field.name not in nested
+        }
+        layers = tuple(
+            tuple(tuple(map(either, *states)) for states in zip(*layer, strict=True))
+            for layer in zip(self.layers, others.layers, strict=True)
+        )
+        return Memory(told=tuple(map(either, self.told, others.told)), layers=layers, **plain)
+
 
 class Policy(Protocol):
     """What rollouts and losses ask of a navigator."""

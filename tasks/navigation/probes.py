@@ -107,10 +107,10 @@ class ActionPrior:
         smoothed = counts + 5 * (every / every.sum(dim=1, keepdim=True))
         return ActionPrior(smoothed / smoothed.sum(dim=2, keepdim=True))
 
-    def of(self, step: int, last_action: Tensor) -> Tensor:
-        """(envs,) -> (envs, actions) probabilities"""
+    def of(self, steps: Tensor, last_action: Tensor) -> Tensor:
+        """(envs,), (envs,) -> (envs, actions) probabilities"""
         before = torch.where(last_action < 0, START, last_action)
-        return self.chances[min(step, PRIOR_STEPS - 1)].to(before.device)[before]
+        return self.chances.to(before.device)[steps.clamp(max=PRIOR_STEPS - 1), before]
 
 
 def random_chances(envs: int, device: torch.device) -> Tensor:

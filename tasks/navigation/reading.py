@@ -16,7 +16,7 @@ from vlkit.batches import Batches
 from vlkit.encoders.text import TextStates
 from vlkit.envs.episodes import Episode
 from vlkit.tasks.navigation.data import Mirror, World
-from vlkit.tasks.navigation.model import WORDS_TOGETHER
+from vlkit.tasks.navigation.rollouts import cut_to
 from vlkit.tasks.navigation.settings import Config
 from vlkit.train import Step, TrainOptions, fit
 
@@ -77,8 +77,7 @@ def learn_to_read(text: nn.Module, settings: Config, walked: World, folder: Path
 
     def loss(model: Reader, rows: Tensor, step: Step) -> tuple[Tensor, dict[str, float | Tensor]]:
         words, mask, values = walked.words[rows], walked.mask[rows], told[rows]
-        longest = int(mask.sum(dim=1).max())
-        longest += -longest % WORDS_TOGETHER
+        longest = cut_to(mask)
         words, mask = words[:, :longest], mask[:, :longest]
         if mirror is not None:
             flipped = torch.rand(len(rows)) < settings.mirror

@@ -178,12 +178,19 @@ def drawn(chances: Tensor, draws: Tensor) -> Tensor:
 def fitted(observation: Observation) -> tuple[Tensor, Tensor]:
     """Words and mask of the instructions, cut to about the longest, which is what the encoder costs."""
     mask = observation["instruction_mask"]
-    longest = max(int(mask.sum(dim=1).max()), 1)
-    words = longest + -longest % WORDS_TOGETHER
+    words = cut_to(mask)
     return observation["instruction"][:, :words], mask[:, :words]
 
 
+def cut_to(mask: Tensor) -> int:
+    """(texts, words) -> how many words hold the longest text, see `Walks.rounded`"""
+    longest = max(int(mask.sum(dim=1).max()), 1)
+    return longest + -longest % WORDS_TOGETHER
+
+
 # Walks that are judged
+
+TOGETHER = 4  # one of so many environments has ended before the next walks begin: what reads texts is costly for a few
 
 
 def policy_walks(
@@ -199,16 +206,18 @@ def policy_walks(
     In full precision and in batches of one size, so that no number depends on how many environments there are. The
     walks of the episodes whose numbers are in `films` come with what the policy saw and thought.
     """
+    words = cut_to(world.mask)
 
     def begin(observation: Observation) -> Memory:
-        return policy.start(*fitted(transform(observation)))
+        seen = transform(observation)
+        return policy.start(seen["instruction"][:, :words], seen["instruction_mask"][:, :words])
 
-    def act(observation: Observation, memory: Memory, step: int) -> tuple[Tensor, Memory, Shown | None]:
+    def act(observation: Observation, memory: Memory) -> tuple[Tensor, Memory, Shown | None]:
         logits, _, memory = policy(transform(observation), memory)
         shown = Shown(logits.softmax(1), memory.attention, memory.patches, memory.progress) if films else None
         return logits.argmax(dim=1), memory, shown
 
-    return _walked(world, begin, act, films, watch)
+    return _walked(world, begin, act, Memory.renewed, films, watch)
 
 
 def fixed_walks(
@@ -226,18 +235,21 @@ def fixed_walks(
 
     def begin(observation: Observation) -> Tensor:
         rows = world.env.episode.tolist()
-        return torch.stack([_draws(seed, ids[row], world.env.max_steps)[:, 0] for row in rows])
+        return torch.stack([_draws(seed, ids[row], world.env.max_steps)[:, 0] for row in rows]).to(world.env.device)
 
-    def act(observation: Observation, draws: Tensor, step: int) -> tuple[Tensor, Tensor, None]:
-        last = observation["last_action"]
+    def act(observation: Observation, draws: Tensor) -> tuple[Tensor, Tensor, None]:
+        last, steps = observation["last_action"], world.env.steps.clamp(max=draws.shape[1] - 1)
         if name == "stop":
             return torch.full_like(last, STOP), draws, None
         if name == "shortest":
             return world.env.oracle_action(), draws, None
-        chances = random_chances(len(last), last.device) if prior is None or name == "random" else prior.of(step, last)
-        return drawn(chances, draws[:, min(step, draws.shape[1] - 1)].to(last.device)), draws, None
+        chances = random_chances(len(last), last.device) if prior is None or name == "random" else prior.of(steps, last)
+        return drawn(chances, draws.gather(1, steps[:, None])[:, 0]), draws, None
 
-    return _walked(world, begin, act, (), watch)
+    def renewed(draws: Tensor, starting: Tensor, others: Tensor) -> Tensor:
+        return torch.where(starting[:, None], others, draws)
+
+    return _walked(world, begin, act, renewed, (), watch)
 
 
 @dataclass(frozen=True)
@@ -254,49 +266,70 @@ class Shown:
 def _walked(
     world: World,
     begin: Callable[[Observation], Any],
-    act: Callable[[Observation, Any, int], tuple[Tensor, Any, Shown | None]],
+    act: Callable[[Observation, Any], tuple[Tensor, Any, Shown | None]],
+    renewed: Callable[[Any, Tensor, Any], Any],
     films: Collection[int],
     watch: Callable[[int], None] | None,
 ) -> list[Walk]:
+    """Every episode once: where some have ended, the next ones begin in their environments.
+
+    begin: observation -> what an agent knows at the start; act: observation, that -> action, that afterwards, what it
+    thought; renewed: that, (envs,) bool, that of others -> that with the others' where true.
+    """
     env = world.env
-    # Walks of like length together, or most environments would wait for the longest.
-    order = torch.tensor([world.steps_expected(i) for i in range(len(world.episodes))]).argsort(stable=True)
-    walks: dict[int, Walk] = {}
+    # The longest first, so that few environments wait for the last one to end.
+    order = torch.tensor([world.steps_expected(i) for i in range(len(world.episodes))])
+    waiting = order.argsort(stable=True, descending=True)[share_of(world)].tolist()
     advised, env.oracle = env.oracle, False  # nobody asks the expert here
-    # Whole batches, so that it makes no difference who walks them.
-    for rows in torch.split(order, env.num_envs)[share_of(world)]:
-        observation, _ = env.reset(options={"episodes": padded(rows, env.num_envs).to(env.device)})
-        memory = begin(observation)
-        kept: list[tuple[Tensor, ...]] = []
-        filmed = [i for i, row in enumerate(rows.tolist()) if row in films]
-        step = 0
-        while not bool(env.ended[: len(rows)].all()):
-            seen = observation["rgb"][filmed].clone() if filmed else None
-            actions, memory, shown = act(observation, memory, step)
-            if seen is not None and shown is not None:
-                columns = (shown.probabilities, shown.attention, shown.patches, shown.progress)
-                kept.append((seen, *(column[filmed] for column in columns)))
-            # What pads the batch stands still, and so costs no more than its picture.
-            actions[len(rows) :] = STOP
-            observation, *_ = env.step(actions)
-            step += 1
-        metrics = env.metrics()
-        for i, (row, trajectory) in enumerate(zip(rows.tolist(), env.trajectories(), strict=False)):
-            film = None
-            if i in filmed:
-                place, count = filmed.index(i), len(trajectory.actions)
-                film = Film(*(torch.stack([each[k][place] for each in kept[:count]]).cpu().numpy() for k in range(5)))
+    rows, waiting = waiting[: env.num_envs], waiting[env.num_envs :]
+    walks: dict[int, Walk] = {}
+    films_of: dict[int, list[tuple[Tensor, ...]]] = {row: [] for row in films}
+    walking = torch.arange(env.num_envs, device=env.device) < len(rows)
+    if rows:
+        observation, _ = env.reset(options={"episodes": padded(torch.tensor(rows), env.num_envs).to(env.device)})
+        state = begin(observation)
+    while bool(walking.any()):
+        # What has nothing to walk stands still, and so costs no more than its picture.
+        filmed = [(i, row) for i, row in enumerate(rows) if row in films_of and not bool(env.ended[i])]
+        seen = [observation["rgb"][i].clone() for i, _ in filmed]
+        actions, state, shown = act(observation, state)
+        if shown is not None:
+            for (i, row), rgb in zip(filmed, seen, strict=True):
+                thought = (shown.probabilities, shown.attention, shown.patches, shown.progress)
+                films_of[row].append((rgb, *(column[i] for column in thought)))
+        observation, *_ = env.step(torch.where(walking, actions, STOP))
+        ended = env.ended & walking
+        count, alive = int(ended.sum()), int(walking.sum())
+        if count < (min(max(env.num_envs // TOGETHER, 1), alive) if waiting else alive):
+            continue
+        metrics, trajectories = env.metrics(ended), env.trajectories()
+        places = ended.nonzero()[:, 0].tolist()
+        for i in places:
+            row, frames = rows[i], films_of.get(rows[i])
             walks[row] = Walk(
                 episode=world.episodes[row],
-                locations=trajectory.locations,
-                headings=trajectory.headings,
-                actions=trajectory.actions,
+                locations=trajectories[i].locations,
+                headings=trajectories[i].headings,
+                actions=trajectories[i].actions,
                 metrics={name: float(column[i]) for name, column in metrics.items()},
                 reference=env.reference(row),
-                film=film,
+                film=Film(*(torch.stack(column).cpu().numpy() for column in zip(*frames, strict=True)))
+                if frames
+                else None,
             )
         if watch is not None:
-            watch(len(rows))
+            watch(count)
+        walking = walking & ~ended
+        following, waiting = waiting[:count], waiting[count:]
+        if following:
+            starting = torch.zeros_like(ended)
+            for i, row in zip(places, following, strict=False):
+                rows[i] = row
+                starting[i] = True
+            told = torch.tensor(following, device=env.device)
+            observation, _ = env.reset(options={"reset_mask": starting, "episodes": told})
+            state = renewed(state, starting, begin(observation))
+            walking = walking | starting
     env.oracle = advised
     if world.shared:
         gathered: list[Any] = [None] * torch.distributed.get_world_size()
@@ -306,7 +339,7 @@ def _walked(
 
 
 def share_of(world: World) -> slice:
-    """Which batches of walks are this process's: every one, or every second of two."""
+    """Which walks are this process's: every one, or every second of two."""
     if not world.shared:
         return slice(None)
     return slice(torch.distributed.get_rank(), None, torch.distributed.get_world_size())
