@@ -1,10 +1,9 @@
 """Judging navigators: walks of trained runs and of agents that need no training, probes beside them, a report card."""
 
-import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, NoReturn
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,8 +13,9 @@ from vlkit import checkpoint, config, report
 from vlkit.envs.episodes import Episode
 from vlkit.envs.navigation import METRICS
 from vlkit.errors import UserError
+from vlkit.evaluation import Watch, check_seeds, trained_arms, trained_minutes, weights_folder, wrong_usage
 from vlkit.processes import is_first, join, launched, side_by_side
-from vlkit.progress import Progress, progress
+from vlkit.progress import progress
 from vlkit.tasks.navigation.data import Split, World, made_tokenizer, read_split
 from vlkit.tasks.navigation.metrics import LABELS
 from vlkit.tasks.navigation.model import NavigationPolicy
@@ -100,28 +100,19 @@ class Trained:
 def trained(folder: Path, device: str | None) -> Trained:
     """The run's best weights; its last ones where it chose none. UserError where the folder is no run."""
     config.run_file(folder)
-    best = folder / "best"
-    steps = checkpoint.steps_saved(folder / "checkpoints")
-    if not best.is_dir():
-        if not steps:
-            raise UserError(f"{folder} holds no weights yet; run `vlkit train` until its first checkpoint")
-        best = checkpoint.step_folder(folder / "checkpoints", steps[-1])
+    best = weights_folder(folder)
     values, tensors = checkpoint.load_weights(best)
     categories = values.pop("categories", [])
     settings = config.from_dict(Config, values, best / checkpoint.CONFIG)
     tokenizer = Tokenizer.load(best / "tokenizer.json")
     policy = built_policy(settings, vocabulary=tokenizer.size, categories=len(categories))
     checkpoint.restore(policy, tensors, best)
-    minutes = 0.0
-    if steps:
-        _, done = checkpoint.read_progress(checkpoint.step_folder(folder / "checkpoints", steps[-1]))
-        minutes = sum(done["seconds"].values()) / 60
     return Trained(
         folder=folder,
         settings=settings,
         policy=policy.to(chosen_device(device, allowed=DEVICES)).eval(),
         tokenizer=tokenizer,
-        minutes=minutes,
+        minutes=trained_minutes(folder, folder / "reading", folder / "seeing"),
     )
 
 
@@ -147,18 +138,6 @@ class Test:
         return self.worlds[key]
 
 
-class Watch:
-    """Counts the walks of several arms for one bar."""
-
-    def __init__(self, bar: Progress, arm: str) -> None:
-        self.bar, self.arm, self.done = bar, arm, 0
-
-    def __call__(self, walks: int) -> None:
-        """So many walks more are finished."""
-        self.done += walks
-        self.bar.update(self.done, self.arm)
-
-
 def evaluate(arguments: Sequence[str]) -> int:
     """`vlkit eval RUN ... --split val_unseen --probes`: writes report card and submission, prints the card."""
     options = config.load(EvalOptions, None, arguments, prog="vlkit eval")
@@ -174,7 +153,7 @@ def _evaluate(options: EvalOptions) -> int:
             "--connectivity FOLDER of graphs"
         )
     runs = [trained(folder, options.device) for folder in options.runs]
-    check_seeds(runs)
+    check_seeds(runs, MAY_DIFFER)
     card, walks = judged(options, runs)
     if not is_first():
         return 0
@@ -235,12 +214,6 @@ def unknown_words(tokenizer: Tokenizer, walked: World) -> str:
     return f"{share:.1%} of the instructions' words are unknown to the agent, which learned {tokenizer.size} words"
 
 
-def wrong_usage(message: str) -> NoReturn:
-    """Says what cannot be typed so; ends with code 2."""
-    sys.stderr.write(f"vlkit eval: {message}\n")
-    raise SystemExit(2)
-
-
 def output_folder(options: EvalOptions) -> Path:
     """Where results lie that were given no place: beside the first run."""
     levels = "" if options.levels is None else "-" + "-".join(options.levels)
@@ -248,24 +221,6 @@ def output_folder(options: EvalOptions) -> Path:
         return Path("eval") / f"{options.agent}-{options.split}{levels}"
     together = f"-{len(options.runs)}seeds" if len(options.runs) > 1 else ""
     return options.runs[0] / "eval" / f"{options.split}{levels}{together}"
-
-
-def check_seeds(runs: Sequence[Trained]) -> None:
-    """Raises UserError where the runs are not seeds of one experiment, each once."""
-    for i, run in enumerate(runs):
-        for other in runs[:i]:
-            names = f"{other.folder} and {run.folder}"
-            for each in fields(Config):
-                values = getattr(other.settings, each.name), getattr(run.settings, each.name)
-                if each.name not in MAY_DIFFER and values[0] != values[1]:
-                    raise UserError(
-                        f"{names} differ in {each.name} ({values[0]!r} and {values[1]!r}), so they are not seeds of "
-                        "one experiment; evaluate them one by one"
-                    )
-            if run.settings.seed == other.settings.seed:
-                raise UserError(
-                    f"{names} both have seed {run.settings.seed}, and the same thing twice has no spread; leave one out"
-                )
 
 
 def tested(options: EvalOptions, runs: Sequence[Trained]) -> Test:
@@ -322,7 +277,7 @@ def policy_results(
 ) -> tuple[list[list[Walk]], list[report.Arm]]:
     """The walks of each run, and where probes are wanted what remains without something."""
     settings = runs[0].settings
-    blind = trained_arms(runs, options.device) if options.probes else {}
+    blind = trained_arms(runs, lambda folder: trained(folder, options.device)) if options.probes else {}
     probes = test_time_probes(settings.rgb, settings.depth) if options.probes else ()
     count = len(runs) * (1 + len(probes)) + sum(map(len, blind.values()))
     arms = []
@@ -340,16 +295,6 @@ def policy_results(
                 report.Arm(probe.name, "test-time", rows([run_walks(run, test, probe, watch=watch) for run in runs]))
             )
     return walks, arms
-
-
-def trained_arms(runs: Sequence[Trained], device: str | None) -> dict[str, list[Trained]]:
-    """The arms that were trained beside the runs, by name; those of the runs that have them."""
-    arms: dict[str, list[Trained]] = {}
-    for run in runs:
-        for folder in sorted((run.folder / "arms").glob("*")):
-            if (folder / "best").is_dir():
-                arms.setdefault(folder.name, []).append(trained(folder, device))
-    return arms
 
 
 def fixed_seeds(name: str, test: Test, options: EvalOptions) -> list[list[Walk]]:

@@ -12,10 +12,11 @@ import tyro
 from vlkit import config
 from vlkit.envs.simulator import maps
 from vlkit.errors import UserError
+from vlkit.evaluation import Watch
 from vlkit.files import write_atomic
 from vlkit.plugins import nearest
 from vlkit.progress import progress
-from vlkit.tasks.navigation.evaluation import SPLIT, EvalOptions, Test, Trained, Watch, run_walks, tested, trained
+from vlkit.tasks.navigation.evaluation import SPLIT, EvalOptions, Test, Trained, run_walks, tested, trained
 from vlkit.tasks.navigation.film import film_frames, plan, save_film
 from vlkit.tasks.navigation.rollouts import Walk
 from vlkit.tasks.navigation.settings import Level

@@ -1,10 +1,9 @@
 """Judging navigators: walks of trained runs and of agents that need no training, probes beside them, a report card."""
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NoReturn
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,8 +13,9 @@ from vlkit import checkpoint, config, report
 from vlkit.envs.graph import World
 from vlkit.envs.r2r import Episode, Scan
 from vlkit.errors import UserError
+from vlkit.evaluation import Watch, check_seeds, trained_arms, trained_minutes, weights_folder, wrong_usage
 from vlkit.plugins import nearest
-from vlkit.progress import Progress, progress
+from vlkit.progress import progress
 from vlkit.tasks.r2r.agents import FIXED_AGENTS, Transform, Walk, fixed_agent, fixed_walks, policy_walks
 from vlkit.tasks.r2r.data import Splits, read_splits
 from vlkit.tasks.r2r.metrics import LABELS, UNITS
@@ -131,18 +131,6 @@ class Test:
         return self.demonstrations.worlds(words, device=self.device)[PRIOR_SPLIT]
 
 
-class Watch:
-    """Counts the walks of several arms for one bar."""
-
-    def __init__(self, bar: Progress, arm: str) -> None:
-        self.bar, self.arm, self.done = bar, arm, 0
-
-    def __call__(self, walks: int) -> None:
-        """So many walks more are finished."""
-        self.done += walks
-        self.bar.update(self.done, self.arm)
-
-
 def evaluate(arguments: Sequence[str]) -> int:
     """`vlkit eval RUN ... --split val_unseen --probes`: writes report card and submission, prints the card."""
     options = config.load(EvalOptions, None, arguments, prog="vlkit eval")
@@ -151,7 +139,7 @@ def evaluate(arguments: Sequence[str]) -> int:
     if options.ensemble:
         check_together(runs)
     else:
-        check_seeds(runs)
+        check_seeds(runs, MAY_DIFFER)
     test = tested(options, runs)
     arms: list[report.Arm] = []
     if options.agent is not None:
@@ -185,12 +173,6 @@ def evaluate(arguments: Sequence[str]) -> int:
     return 0
 
 
-def wrong_usage(message: str) -> NoReturn:
-    """Says what cannot be typed so; ends with code 2."""
-    sys.stderr.write(f"vlkit eval: {message}\n")
-    raise SystemExit(2)
-
-
 def check_usage(options: EvalOptions, given: set[str]) -> None:
     """Ends with code 2 where the words that were typed do not go together."""
     if options.agent is not None:
@@ -213,25 +195,6 @@ def output_folder(options: EvalOptions, split: str) -> Path:
     together = f"-ensemble{count}" if options.ensemble else f"-{count}seeds" if count > 1 else ""
     decoding = {"greedy": "", "sample": "-sample", "beam": f"-beam{options.beam_width}"}[options.decoding]
     return options.runs[0] / "eval" / f"{split}{together}{decoding}"
-
-
-def check_seeds(runs: Sequence[Trained]) -> None:
-    """Raises UserError where the runs are not seeds of one experiment, each once."""
-    for i, run in enumerate(runs):
-        for other in runs[:i]:
-            names = f"{other.folder} and {run.folder}"
-            for each in fields(Config):
-                values = getattr(other.settings, each.name), getattr(run.settings, each.name)
-                if each.name not in MAY_DIFFER and values[0] != values[1]:
-                    raise UserError(
-                        f"{names} differ in {each.name} ({values[0]!r} and {values[1]!r}), so they are not seeds of "
-                        "one experiment; evaluate them one by one"
-                    )
-            if run.settings.seed == other.settings.seed:
-                raise UserError(
-                    f"{names} both have seed {run.settings.seed}, and the same thing twice has no spread; leave one "
-                    "out, or evaluate them one by one"
-                )
 
 
 def check_together(runs: Sequence[Trained]) -> None:
@@ -260,12 +223,7 @@ def check_together(runs: Sequence[Trained]) -> None:
 def trained(folder: Path, device: str | None) -> Trained:
     """The run's best weights; its last ones where it chose none. UserError where the folder is no run."""
     config.run_file(folder)
-    best = folder / "best"
-    if not best.is_dir():
-        steps = checkpoint.steps_saved(folder / "checkpoints")
-        if not steps:
-            raise UserError(f"{folder} holds no weights yet; run `vlkit train` until its first checkpoint")
-        best = checkpoint.step_folder(folder / "checkpoints", steps[-1])
+    best = weights_folder(folder)
     values, tensors = checkpoint.load_weights(best)
     feature_dim = int(values.pop("feature_dim", 0))
     settings = config.from_dict(Config, values, best / checkpoint.CONFIG)
@@ -278,19 +236,8 @@ def trained(folder: Path, device: str | None) -> Trained:
         agent=agent.to(chosen_device(device, allowed=DEVICES)).eval(),
         tokenizer=tokenizer,
         feature_dim=feature_dim,
-        minutes=trained_minutes(folder),
+        minutes=trained_minutes(folder, folder / "speaker"),
     )
-
-
-def trained_minutes(folder: Path) -> float:
-    """Minutes that the run took, its speaker included."""
-    minutes = 0.0
-    for part in (folder, folder / "speaker"):
-        steps = checkpoint.steps_saved(part / "checkpoints")
-        if steps:
-            _, progress = checkpoint.read_progress(checkpoint.step_folder(part / "checkpoints", steps[-1]))
-            minutes += sum(progress["seconds"].values()) / 60
-    return minutes
 
 
 def tested(options: EvalOptions, runs: Sequence[Trained]) -> Test:
@@ -394,7 +341,7 @@ def policy_results(
     """The walks of the runs, once for each run and draw, and where probes are wanted what remains without something."""
     groups = [runs] if options.ensemble else [[run] for run in runs]
     probing = options.probes and test.goals
-    blind = trained_arms(runs, options.device) if probing else {}
+    blind = trained_arms(runs, lambda folder: trained(folder, options.device)) if probing else {}
     probes = test_time_probes(with_vision=bool(runs[0].feature_dim)) if probing else ()
     count = len(groups) * (options.draws + len(probes)) + sum(map(len, blind.values()))
     arms = []
@@ -416,16 +363,6 @@ def policy_results(
             ]
             arms.append(report.Arm(probe.name, "test-time", rows(changed)))
     return walks, arms
-
-
-def trained_arms(runs: Sequence[Trained], device: str | None) -> dict[str, list[Trained]]:
-    """The arms that were trained beside the runs, by name; those of the runs that have them."""
-    arms: dict[str, list[Trained]] = {}
-    for run in runs:
-        for folder in sorted((run.folder / "arms").glob("*")):
-            if (folder / "best").is_dir():
-                arms.setdefault(folder.name, []).append(trained(folder, device))
-    return arms
 
 
 def fixed_seeds(name: str, test: Test, seeds: int) -> list[list[Walk]]:
