@@ -16,7 +16,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
@@ -29,6 +28,7 @@ from vlkit.envs.features import VIEWS, Features, nearest_view, open_features
 from vlkit.envs.graph_tables import ELEVATIONS, HEADINGS, TURN, GraphTables, graph_tables, wrapped
 from vlkit.envs.measures import SUCCESS_M, UNITS, scores_of
 from vlkit.envs.r2r import Episode, Scan, annotations_file, read_episodes, read_scans
+from vlkit.envs.single import SingleEnv
 from vlkit.errors import UserError
 from vlkit.plugins import nearest
 from vlkit.text import Tokenizer
@@ -677,7 +677,7 @@ def _arrays(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-class R2REnv(gymnasium.Env[dict[str, Any], int]):
+class R2REnv(SingleEnv):
     """One walk, in NumPy: the vector environment's data sheet without the leading axis.
 
     `instruction` is the text itself, and there is no instruction_mask; a mask is int8, as `action_space.sample(mask)`
@@ -689,55 +689,12 @@ class R2REnv(gymnasium.Env[dict[str, Any], int]):
     metadata: dict[str, Any] = {"render_modes": []}
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        self.vector = R2RVectorEnv(1, *args, **options, autoreset=AutoresetMode.DISABLED)
-        episodes = self.vector.world.episodes.episodes
-        boxes = dict(self.vector.single_observation_space.items())  # type: ignore[attr-defined]
-        del boxes["instruction_mask"]
-        letters = "".join(sorted({letter for episode in episodes for letter in episode.instruction}))
-        longest = max(len(episode.instruction) for episode in episodes)
-        boxes["instruction"] = spaces.Text(longest, min_length=1, charset=letters)
-        self.observation_space = spaces.Dict(boxes)
-        self.action_space = self.vector.single_action_space
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The next episode of the stream, or `options={"episode": i}`, an index into the split."""
-        options = options or {}
-        for name in options:
-            if name != "episode":
-                raise ValueError(f"options has the key {name!r}.{nearest(name, ('episode',))}")
-        episode = options.get("episode")
-        observation, info = self.vector.reset(seed=seed, options=None if episode is None else {"episodes": [episode]})
-        # One stream of random numbers, under Gymnasium's name for it.
-        self.np_random, self._np_random_seed = self.vector.np_random, self.vector.np_random_seed
-        return self._plain(observation), self._details(info)
-
-    def step(self, action: int) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
-        """One action; ValueError for one that is not in the action space, RuntimeError where the episode has ended."""
-        if self.vector._started and bool(self.vector.ended[0]):
-            raise RuntimeError("step was called after the end of the episode; call reset first")
-        observation, reward, terminated, truncated, info = self.vector.step(np.asarray(action)[None])
-        return (
-            self._plain(observation),
-            float(reward[0]),
-            bool(terminated[0]),
-            bool(truncated[0]),
-            self._details(info),
-        )
-
-    def _plain(self, observation: Observation) -> dict[str, Any]:
-        plain: dict[str, Any] = {}
-        for name, space in self.observation_space.spaces.items():  # type: ignore[attr-defined]
-            if name == "instruction":
-                plain[name] = self.vector.world.episodes.episodes[int(self.vector.episode[0])].instruction
-            else:
-                plain[name] = observation[name][0].cpu().numpy().astype(space.dtype)
-        return plain
+        vector = R2RVectorEnv(1, *args, **options, autoreset=AutoresetMode.DISABLED)
+        super().__init__(vector, vector.world.episodes.episodes)
 
     def _details(self, info: Info) -> dict[str, Any]:
         episode = self.vector.world.episodes.episodes[int(info["episode_index"][0])]
-        details = {
+        return {
             "instr_id": episode.id,
             "scan": episode.scan,
             "episode_index": int(info["episode_index"][0]),
@@ -746,6 +703,3 @@ class R2REnv(gymnasium.Env[dict[str, Any], int]):
             "distance": float(info["distance"][0]),
             "oracle_action": int(info["oracle_action"][0]),
         }
-        if "metrics" in info:
-            details |= {name: float(values[0]) for name, values in info["metrics"].items()}
-        return details

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
@@ -35,6 +34,7 @@ from vlkit.envs.simulator.camera import Camera
 from vlkit.envs.simulator.load import load_scene
 from vlkit.envs.simulator.navgrid import NavGrid, NavSettings
 from vlkit.envs.simulator.scene import SceneData
+from vlkit.envs.single import SingleEnv
 from vlkit.errors import UserError
 from vlkit.plugins import nearest
 from vlkit.text import Tokenizer
@@ -645,7 +645,7 @@ def _rooms(scenes: Sequence[SceneData]) -> Tensor:
     return table
 
 
-class HouseNavEnv(gymnasium.Env[dict[str, Any], int]):
+class HouseNavEnv(SingleEnv):
     """One walk, in NumPy: the vector environment's data sheet without the leading axis.
 
     `instruction` is the text itself, and there is no instruction_mask. In `info`, `episode_id` and `scene` are added, and
@@ -659,60 +659,22 @@ class HouseNavEnv(gymnasium.Env[dict[str, Any], int]):
         if render_mode not in (None, "rgb_array"):
             raise UserError(f"render_mode is {render_mode!r}; expected 'rgb_array' or None")
         self.render_mode = render_mode
-        self.vector = NavigationVectorEnv(1, **options, autoreset=AutoresetMode.DISABLED)
-        boxes = dict(self.vector.single_observation_space.items())  # type: ignore[attr-defined]
-        del boxes["instruction_mask"]
-        texts = [episode.instruction for episode in self.vector.episodes]
-        letters = "".join(sorted({letter for text in texts for letter in text}))
-        boxes["instruction"] = spaces.Text(max(map(len, texts)), min_length=1, charset=letters)
-        self.observation_space = spaces.Dict(boxes)
-        self.action_space = self.vector.single_action_space
+        vector = NavigationVectorEnv(1, **options, autoreset=AutoresetMode.DISABLED)
+        super().__init__(vector, vector.episodes)
         self._rgb: np.ndarray | None = None
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The next episode of the stream, or `options={"episode": i}`, its place among the episodes."""
-        options = options or {}
-        for name in options:
-            if name != "episode":
-                raise ValueError(f"options has the key {name!r}.{nearest(name, ('episode',))}")
-        episode = options.get("episode")
-        observation, info = self.vector.reset(seed=seed, options=None if episode is None else {"episodes": [episode]})
-        # One stream of random numbers, under Gymnasium's name for it.
-        self.np_random, self._np_random_seed = self.vector.np_random, self.vector.np_random_seed
-        return self._plain(observation), self._details(info)
-
-    def step(self, action: int) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
-        """One action; ValueError for one that is not in the action space, RuntimeError where the episode has ended."""
-        if self.vector._started and bool(self.vector.ended[0]):
-            raise RuntimeError("step was called after the end of the episode; call reset first")
-        observation, reward, terminated, truncated, info = self.vector.step(np.asarray(action)[None])
-        return (
-            self._plain(observation),
-            float(reward[0]),
-            bool(terminated[0]),
-            bool(truncated[0]),
-            self._details(info),
-        )
 
     def render(self) -> np.ndarray | None:
         """(height, width, 3) uint8, what the agent sees; nothing without render_mode="rgb_array"."""
         return self._rgb if self.render_mode == "rgb_array" else None
 
     def _plain(self, observation: Observation) -> dict[str, Any]:
-        plain: dict[str, Any] = {}
-        for name, space in self.observation_space.spaces.items():  # type: ignore[attr-defined]
-            if name == "instruction":
-                plain[name] = self.vector.episodes[int(self.vector.episode[0])].instruction
-            else:
-                plain[name] = observation[name][0].cpu().numpy().astype(space.dtype)
+        plain = super()._plain(observation)
         self._rgb = plain["rgb"]
         return plain
 
     def _details(self, info: Info) -> dict[str, Any]:
         episode = self.vector.episodes[int(info["episode"][0])]
-        details: dict[str, Any] = {
+        return {
             "episode_id": episode.id,
             "scene": episode.scene,
             "position": info["position"][0].cpu().numpy().copy(),
@@ -720,6 +682,3 @@ class HouseNavEnv(gymnasium.Env[dict[str, Any], int]):
             **{name: int(info[name][0]) for name in ("episode", "steps", "oracle_action") if name in info},
             "collided": bool(info["collided"][0]),
         }
-        if "metrics" in info:
-            details |= {name: float(values[0]) for name, values in info["metrics"].items()}
-        return details
