@@ -243,7 +243,9 @@ class NavigationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
             raise RuntimeError("step was called before reset; call reset first")
         chosen = self._available(actions)
         anew = self.ended if self.autoreset is AutoresetMode.NEXT_STEP else torch.zeros_like(self.ended)
-        acting = ~self.ended
+        acting, starting = ~self.ended, bool(anew.any())
+        if starting:  # before the others move, so that one picture shows both
+            self._place(anew, self._next(int(anew.sum())))
         chosen = torch.where(acting, chosen, STOP)
         stop = acting & (chosen == STOP)
         before, stood = self.distance, self.simulator.position
@@ -257,6 +259,8 @@ class NavigationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
         self.collisions = self.collisions + (self.simulator.collided & acting)
         self.stopped = self.stopped | stop
         self._note()
+        if starting:
+            self._shortest = torch.where(anew, self.distance, self._shortest)
         arrived = stop & self.succeeded()
         reward = self.reward.nearer * (before - self.distance) + self.reward.action + self.reward.success * arrived
         reward = torch.where(acting, reward, 0.0).float()
@@ -266,8 +270,6 @@ class NavigationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
         info: Info = {}
         if self.measure and bool(ended.any()):
             info = self._measured(ended)
-        if bool(anew.any()):
-            seen = self._begin(anew, self._next(int(anew.sum())))
         observation, info = self._observation(seen), self._info() | info
         if self.autoreset is AutoresetMode.SAME_STEP and bool(ended.any()):
             kept = {name: value.clone() for name, value in observation.items()}
@@ -413,30 +415,31 @@ class NavigationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
     def _allocate(self) -> None:
         numbers = torch.zeros(self.num_envs, device=self.device)
         self.episode = self.steps = self.last_action = self.collisions = numbers.long()
-        self.distance = self.nearest = self.length = numbers
+        self.distance = self.nearest = self.length = self._shortest = numbers
         self.stopped = self.ended = numbers.bool()
         self._goals = numbers.int()
         self._started = True
 
     def _begin(self, starting: Tensor, episodes: Tensor) -> Observation:
-        """starting (envs,) bool, episodes (of the starting ones,) int64"""
+        """starting (envs,) bool, episodes (of the starting ones,) int64 -> what all see"""
+        self._place(starting, episodes)
+        seen = self.simulator.render()
+        self._note()
+        self._shortest = torch.where(starting, self.distance, self._shortest)
+        return seen
+
+    def _place(self, starting: Tensor, episodes: Tensor) -> None:
+        """The same without a picture, and without the distance to the goal."""
         self.episode = self.episode.masked_scatter(starting, episodes)
         goals = self.simulator.nav.goals(self._scene[episodes], self._goal[episodes])
         self._goals = self._goals.masked_scatter(starting, goals.to(self._goals.dtype))
-        every = bool(starting.all())
-        seen = self.simulator.reset(
-            None if every else starting,
-            scene=self._scene[episodes],
-            position=self._start[episodes],
-            yaw=self._yaw[episodes],
+        self.simulator.place(
+            starting, scene=self._scene[episodes], position=self._start[episodes], yaw=self._yaw[episodes]
         )
         for name in ("steps", "length", "collisions", "stopped", "ended"):
             setattr(self, name, getattr(self, name).masked_fill(starting, 0))
         self.last_action = self.last_action.masked_fill(starting, -1)
         self.nearest = self.nearest.masked_fill(starting, math.inf)
-        self._note()
-        self._shortest = self.distance if every else torch.where(starting, self.distance, self._shortest)
-        return seen
 
     def _note(self) -> None:
         """Where the walks are."""

@@ -98,6 +98,9 @@ class Simulator(Protocol):
     ) -> Observation:
         """Places the environments `ids` (all) anew; where nothing is given, at random."""
 
+    def place(self, ids: Tensor, *, scene: Tensor, position: Tensor, yaw: Tensor) -> None:
+        """The same without a picture: the next step draws one."""
+
     def step(self, actions: Tensor) -> Observation:
         """(envs,) integers -> what is seen and where it is seen from, after the actions"""
 
@@ -197,6 +200,20 @@ class BatchSimulator:
         `ids` are numbers, or a mask of all environments; at first all must be placed. What is not given is drawn: one of
         4096 places on the scene's largest island, and any direction. A call that raises changes nothing.
         """
+        self.place(ids, scene=scene, position=position, yaw=yaw)
+        return self.render()
+
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def place(
+        self,
+        ids: Tensor | None = None,
+        *,
+        scene: Tensor | None = None,
+        position: Tensor | None = None,
+        yaw: Tensor | None = None,
+    ) -> None:
+        """What `reset` does, without a picture: the next step draws one."""
         chosen = self._checked_ids(ids)
         count = len(chosen)
         if not self._started and count < self.num_envs:
@@ -210,12 +227,12 @@ class BatchSimulator:
         self.scene[chosen] = scenes
         self.episode[chosen] += 1
         self.steps[chosen] = 0
-        drawn_position, drawn_yaw = self._random_starts(chosen)
+        if given_position is None or given_yaw is None:
+            drawn_position, drawn_yaw = self._random_starts(chosen)
         self.position[chosen] = drawn_position if given_position is None else given_position
         self.yaw[chosen] = drawn_yaw if given_yaw is None else given_yaw
         self.tilt[chosen] = 0.0
         self.collided[chosen] = False
-        return self.render()
 
     @torch.inference_mode(False)
     @torch.no_grad()

@@ -50,8 +50,10 @@ except OSError:  # no folder of the user's can be written: kernels are then comp
 
 
 def lent(tensor: Tensor, dtype: Any = None) -> Any:
-    """A Warp array over a torch tensor's memory, without a copy; `dtype` such as wp.vec3 takes the last axis."""
-    return wp.from_torch(tensor, dtype=dtype, requires_grad=False)
+    """A tensor's memory as a kernel's argument, without a copy; `dtype` such as wp.vec3 takes the last axis."""
+    return wp.from_torch(
+        tensor, dtype=dtype, requires_grad=False, return_ctype=True
+    )  # a Warp array takes twice as long
 
 
 def launch(kernel: Any, dim: int | tuple[int, ...], inputs: list[Any], device: torch.device) -> None:

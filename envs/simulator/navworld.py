@@ -287,9 +287,9 @@ class NavWorld:
         points = torch.empty(*shape, 3, device=self.device)
         floats = [torch.empty(shape, device=self.device) for _ in range(2)]
         search = Search()
-        search.flags, search.before, search.heap = (lent(each) for each in ints)
-        search.point = lent(points, wp.vec3)
-        search.cost, search.total = (lent(each) for each in floats)
+        search.flags, search.before, search.heap = map(wp.from_torch, ints)
+        search.point = wp.from_torch(points, dtype=wp.vec3)
+        search.cost, search.total = map(wp.from_torch, floats)
         return search, [*ints, points, *floats]
 
     def next_actions(

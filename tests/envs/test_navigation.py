@@ -322,8 +322,8 @@ class FogSimulator:
     def _fogged(self, seen: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         return seen | {"rgb": torch.full_like(seen["rgb"], 128)}
 
-    def reset(self, *arguments: Any, **options: Any) -> dict[str, torch.Tensor]:
-        return self._fogged(self.inner.reset(*arguments, **options))
+    def render(self) -> dict[str, torch.Tensor]:
+        return self._fogged(self.inner.render())
 
     def step(self, actions: torch.Tensor) -> dict[str, torch.Tensor]:
         return self._fogged(self.inner.step(actions))
