@@ -158,21 +158,18 @@ class CrossAttention(nn.Module):
         self.key_and_value = nn.Linear(key_dim, 2 * dim)
 
     def project(self, keys: Tensor) -> Tensor:
-        """(batch, words, key_dim) -> (batch, words, 2 * dim)"""
-        return cast(Tensor, self.key_and_value(keys))
+        """(batch, words, key_dim) -> (batch, heads, 2, words, dim / heads): keys and values, laid out as they are used"""
+        both = self.key_and_value(keys).reshape(*keys.shape[:2], 2, self.heads, -1)
+        return cast(Tensor, both.permute(0, 3, 2, 1, 4).contiguous())
 
     def forward(self, queries: Tensor, mask: Tensor | None, projected: Tensor) -> tuple[Tensor, Tensor]:
         """(batch, queries, query_dim), (batch, words), projected -> (batch, queries, dim), (batch, queries, words)"""
-        key, value = (self._by_head(part) for part in projected.chunk(2, dim=2))
-        query = self._by_head(self.query(queries))
+        key, value = projected.unbind(dim=2)
+        query = self.query(queries).reshape(*queries.shape[:2], self.heads, -1).transpose(1, 2)
         scores = query @ key.transpose(2, 3) / math.sqrt(query.shape[3])
         weights = masked_softmax(scores, None if mask is None else mask[:, None, None])
         contexts = (weights @ value).transpose(1, 2).flatten(2)
         return contexts, weights.mean(dim=1)
-
-    def _by_head(self, states: Tensor) -> Tensor:
-        """(batch, places, dim) -> (batch, heads, places, dim / heads)"""
-        return states.reshape(*states.shape[:2], self.heads, -1).transpose(1, 2)
 
 
 class LuongAttention(nn.Module):
