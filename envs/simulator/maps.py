@@ -78,9 +78,10 @@ def top_down_map(
         panel.set_ylabel("z, m")
         panel.set_title(f"storey at {storey.height_m:.1f} m", fontsize=9)
         panel.tick_params(labelsize=7)
-    figure.legend(drawn.values(), drawn.keys(), loc="outside right upper", fontsize=8, frameon=False)
+    beside = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0), "frameon": False}
+    panels[-1].legend(drawn.values(), drawn.keys(), fontsize=8, **beside)
     if title:
-        figure.suptitle(title, fontsize=10)
+        figure.suptitle(title, fontsize=10, x=0.02, ha="left")
     return figure
 
 

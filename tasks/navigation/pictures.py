@@ -135,7 +135,7 @@ def told(walk: Walk) -> str:
     )
 
 
-def wrapped(text: str, letters: int = 58) -> str:
+def wrapped(text: str, letters: int = 76) -> str:
     """The text in lines of at most so many letters."""
     import textwrap
 

@@ -1,4 +1,5 @@
 import io
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,15 +57,19 @@ def share(pixels: np.ndarray, colour: str) -> float:
     return float((np.abs(pixels.astype(int) - wanted).max(axis=2) < 6).mean())
 
 
+def named(figure: Any) -> list[str]:
+    """What the legend names."""
+    return [text.get_text() for text in figure.axes[-1].get_legend().get_texts()]
+
+
 def test_a_map_shows_walkable_ground_objects_and_paths_with_a_legend_of_just_what_it_shows() -> None:
     figure = top_down_map([storey(0.0)], scene=table(), episode=walk(), title="a walk")
-    names = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert names == ["walkable", "objects", "rooms", "reference path", "executed path", "start", "goal"]
+    assert named(figure) == ["walkable", "objects", "rooms", "reference path", "executed path", "start", "goal"]
     pixels = picture(figure)
     assert share(pixels, WALKABLE) > 0.2
     assert share(pixels, OBJECT) > 0.005
     bare = top_down_map([storey(0.0)])
-    assert [text.get_text() for text in bare.legends[0].get_texts()] == ["walkable"]
+    assert named(bare) == ["walkable"]
     assert share(picture(bare), OBJECT) == 0
 
 
