@@ -16,7 +16,7 @@ from vlkit.tasks.navigation.settings import Config
 from vlkit.tasks.navigation.training import DEVICES, train_with_arms
 from vlkit.train import chosen_device
 
-HOUSES, WALKS, UNSEEN_HOUSES, STEPS, EPISODES = 240, 20, 24, 1100, 400  # of twelve minutes on two cores
+HOUSES, WALKS, UNSEEN_HOUSES, STEPS, EPISODES = 240, 20, 24, 1400, 400  # of twelve minutes on two cores
 READING_STEPS, SEEING_STEPS = 300, 1500
 
 __all__ = ["evaluate", "explain", "quickstart", "train"]
@@ -69,6 +69,7 @@ def quickstart(arguments: Sequence[str]) -> int:
         rounds=2,
         round_episodes=houses.houses * houses.walks,
         max_steps=100,
+        num_envs=128,
         seed=options.seed,
         device=options.device,
     )
