@@ -5,7 +5,7 @@ A step costs a hundredth of one with frames, and who looks for "the easy chair" 
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -17,8 +17,8 @@ from vlkit.encoders.text import TextStates
 from vlkit.envs.episodes import Episode
 from vlkit.tasks.navigation.data import Mirror, World
 from vlkit.tasks.navigation.rollouts import cut_to
-from vlkit.tasks.navigation.settings import Config
-from vlkit.train import Step, TrainOptions, fit
+from vlkit.tasks.navigation.settings import Config, early_options
+from vlkit.train import Step, fit
 
 MEANING = "meaning"  # where generated episodes have, in `info`, what their text tells: a value for each field
 NOTHING = ""  # what a field holds of which nothing is told
@@ -90,17 +90,8 @@ def learn_to_read(text: nn.Module, settings: Config, walked: World, folder: Path
         right = [(scores.argmax(dim=1) == value).float().mean() for scores, value in zip(said, values.T, strict=True)]
         return torch.stack(each).mean(), dict(zip(fields, right, strict=True))
 
-    options = TrainOptions(
-        steps=settings.reading_steps,
-        learning_rate=2e-3,
-        schedule="cosine",
-        warmup_steps=min(50, settings.reading_steps // 4),
-        clip_norm=settings.clip_norm,
-        precision=settings.precision,
-        save_every=settings.reading_steps,
-        seed=settings.seed,
-        device=cast(Literal["cpu", "cuda"], walked.env.device.type),
-    )
+    device = walked.env.device
+    options = early_options(settings, steps=settings.reading_steps, learning_rate=2e-3, device=device)
     batches: Batches[Tensor] = Batches(len(walked.episodes), TEXTS, torch.tensor)
     config = {"fields": {name: list(values) for name, values in fields.items()}}
     fit(Reader(text, fields), loss, batches, options=options, folder=folder, config=config)

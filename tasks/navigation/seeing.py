@@ -4,7 +4,7 @@ Walking alone teaches it walls, floors and doors; what a stove looks like it the
 """
 
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -14,9 +14,9 @@ from vlkit.batches import Batches
 from vlkit.encoders.image import ImageGrid
 from vlkit.tasks.navigation.learning import NAMED_PATCHES, at_patches, of_patches
 from vlkit.tasks.navigation.model import NavigationPolicy, pixels
-from vlkit.tasks.navigation.settings import Config
+from vlkit.tasks.navigation.settings import Config, early_options
 from vlkit.tasks.navigation.store import Round
-from vlkit.train import Step, TrainOptions, fit
+from vlkit.train import Step, fit
 
 FRAMES = 64  # a step
 
@@ -44,16 +44,6 @@ def learn_to_see(
         right = shown.gather(1, asked).flatten()
         return F.cross_entropy(named, right), {"named": (named.argmax(dim=1) == right).float().mean()}
 
-    options = TrainOptions(
-        steps=settings.seeing_steps,
-        learning_rate=3e-3,
-        schedule="cosine",
-        warmup_steps=min(50, settings.seeing_steps // 4),
-        clip_norm=settings.clip_norm,
-        precision=settings.precision,
-        save_every=settings.seeing_steps,
-        seed=settings.seed,
-        device=cast(Literal["cpu", "cuda"], device.type),
-    )
+    options = early_options(settings, steps=settings.seeing_steps, learning_rate=3e-3, device=device)
     batches: Batches[Tensor] = Batches(source.frame_count, FRAMES, torch.tensor)
     fit(Seer(policy), loss, batches, options=options, folder=folder, config={"frames": source.frame_count})

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from vlkit.encoders.image import image_encoder
 from vlkit.encoders.text import TEXT_ENCODERS, text_encoder
 from vlkit.envs.navigation import METRICS
@@ -249,6 +251,9 @@ class Config:
         return self.steps // self.rounds
 
 
+SAVE_EVERY = 500  # steps at most between checkpoints, where a round can be divided so
+
+
 def train_options(settings: Config) -> TrainOptions:
     """What the training loop takes of the settings; a checkpoint stands at the beginning of each round."""
     own = {field.name for field in dataclasses.fields(Config)}
@@ -261,10 +266,29 @@ def train_options(settings: Config) -> TrainOptions:
     )
 
 
+def early_options(settings: Config, *, steps: int, learning_rate: float, device: torch.device) -> TrainOptions:
+    """How a part of an agent learns something before the agent walks: short, and begun anew where it was killed."""
+    return TrainOptions(
+        steps=steps,
+        learning_rate=learning_rate,
+        schedule="cosine",
+        warmup_steps=min(50, steps // 4),
+        clip_norm=settings.clip_norm,
+        precision=settings.precision,
+        save_every=steps,
+        seed=settings.seed,
+        device="cuda" if device.type == "cuda" else "cpu",
+    )
+
+
 def save_every(settings: Config) -> int:
-    """Steps between checkpoints: never in the middle of what was recorded with one set of weights."""
+    """Steps between checkpoints: one stands where each round begins, for what is recorded there has no other trace; of
+    rewards, never in the middle of what was recorded with one set of weights.
+    """
     if settings.method == "imitation":
-        return settings.round_steps if settings.rounds > 1 else settings.evaluate_every
+        whole = settings.round_steps if settings.rounds > 1 else settings.evaluate_every
+        part = max(steps for steps in range(1, min(SAVE_EVERY, whole) + 1) if whole % steps == 0)
+        return part if part > SAVE_EVERY // 5 else whole
     parts = 1 if settings.method == "sil" else max(settings.num_envs // settings.batch_size, 1)
     cycle = parts * settings.epochs
     return -(-settings.evaluate_every // cycle) * cycle

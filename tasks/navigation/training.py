@@ -23,10 +23,18 @@ from vlkit.tasks.navigation.reading import learn_to_read
 from vlkit.tasks.navigation.reinforcement import Reinforcement, SelfImitation
 from vlkit.tasks.navigation.rollouts import policy_walks, record
 from vlkit.tasks.navigation.seeing import learn_to_see
-from vlkit.tasks.navigation.settings import ARMS, LEVELS, Config, built_frames, built_policy, train_options
+from vlkit.tasks.navigation.settings import (
+    ARMS,
+    LEVELS,
+    Config,
+    built_frames,
+    built_policy,
+    early_options,
+    train_options,
+)
 from vlkit.tasks.navigation.store import Store
 from vlkit.text import Tokenizer
-from vlkit.train import FitResult, Step, TrainOptions, chosen_device, fit
+from vlkit.train import FitResult, Step, chosen_device, fit
 
 DEVICES = ("cpu", "cuda")
 # These may differ when a run goes on: none of them changes what it learns.
@@ -323,16 +331,8 @@ def trained_critic(settings: Config, folder: Path, worlds: Worlds, lessons: Less
     def loss(model: MatchingCritic, rows: Tensor, step: Step) -> tuple[Tensor, Mapping[str, float | Tensor]]:
         return telling_loss(model, lessons.walks(rows, step, number=0)), {}
 
-    options = TrainOptions(
-        steps=settings.critic_steps,
-        learning_rate=settings.learning_rate,
-        schedule="cosine",
-        warmup_steps=min(50, settings.critic_steps // 4),
-        clip_norm=settings.clip_norm,
-        precision=settings.precision,
-        save_every=max(settings.critic_steps // 4, 1),
-        seed=settings.seed,
-        device="cuda" if worlds.device.type == "cuda" else "cpu",
+    options = early_options(
+        settings, steps=settings.critic_steps, learning_rate=settings.learning_rate, device=worlds.device
     )
     lessons.prepare(None, 0)
     fit(

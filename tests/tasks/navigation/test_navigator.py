@@ -8,6 +8,7 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +18,8 @@ from safetensors.torch import load_file
 from vlkit import report
 from vlkit.cli import main
 from vlkit.envs.house.benchmark import Arguments, generate
+from vlkit.tasks.navigation import settings
+from vlkit.tasks.navigation.training import Lessons
 
 SMALL = """
 task = "navigation"
@@ -130,6 +133,29 @@ def test_a_killed_training_ends_in_the_same_weights(experiment: Path, tmp_path: 
     subprocess.run([*command, str(tmp_path / "killed")], env=environment, check=True, capture_output=True)
     whole, again = weights(tmp_path / "whole"), weights(tmp_path / "killed")
     assert whole.keys() == again.keys()
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+def test_a_training_that_ends_within_a_round_goes_on_within_it(
+    experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings, "SAVE_EVERY", 4)
+    command = ["train", str(experiment), "--steps", "24", "--rounds", "3", "--evaluate-every", "24", "--output"]
+    assert main([*command, str(tmp_path / "whole")]) == 0
+    lesson = Lessons.__call__
+
+    def interrupted(lessons: Lessons, policy: Any, rows: Any, step: Any) -> Any:
+        if step.index == 14:
+            raise KeyboardInterrupt
+        return lesson(lessons, policy, rows, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Lessons, "__call__", interrupted)
+        assert main([*command, str(tmp_path / "stopped")]) == 130
+    newest = sorted((tmp_path / "stopped" / "checkpoints").glob("step-*"))[-1]
+    assert 8 < int(newest.name.rpartition("-")[2]) < 16  # the second of three rounds
+    assert main([*command, str(tmp_path / "stopped")]) == 0
+    whole, again = weights(tmp_path / "whole"), weights(tmp_path / "stopped")
     assert all(torch.equal(whole[name], again[name]) for name in whole)
 
 
