@@ -22,10 +22,11 @@ from vlkit.envs.measures import padded
 from vlkit.envs.r2r import Episode, Scan, annotations_file, read_episodes, read_scans
 from vlkit.errors import UserError
 from vlkit.files import write_atomic
+from vlkit.judging import Problems, shown
 from vlkit.statistics import bootstrap_intervals
 from vlkit.tasks.r2r.metrics import LABELS, PUBLISHED, UNITS, scores
 from vlkit.tasks.r2r.splits import SPLITS, split_name
-from vlkit.tasks.r2r.submission import Problems, Trajectory, read_submission, shown
+from vlkit.tasks.r2r.submission import KINDS, Trajectory, read_submission
 
 Mode = Literal["compat", "fixed"]
 Allowed = Literal["missing", "unknown", "duplicates"]
@@ -132,7 +133,7 @@ def judge(
     without a trajectory, ids that are unknown or used twice (unless in `allow`; the first is scored), a trajectory that
     starts elsewhere, leaves its graph, or hops where there is no edge.
     """
-    problems = Problems() if problems is None else problems
+    problems = Problems(KINDS) if problems is None else problems
     wanted = _scored(episodes, mode)
     known = {episode.id for episode in episodes}
     found: dict[str, Trajectory] = {}

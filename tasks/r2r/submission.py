@@ -4,11 +4,9 @@ Reading keeps going after a mistake and collects every one, so that a file is me
 """
 
 import gzip
-import io
 import json
 import re
-import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -17,14 +15,10 @@ from typing import Any
 from vlkit.envs.r2r import Episode
 from vlkit.errors import UserError
 from vlkit.files import write_atomic
+from vlkit.judging import SHOWN, Problems, items_of, shown
 
-BYTES_AT_MOST = (
-    1 << 30
-)  # ten times the longest real submission (RxR's training guides); also bounds what gzip unpacks to
 ENTRIES_AT_MOST = 10_000  # a 2018 agent writes at most 21, turns included
 OWN_NAMES = re.compile(r"submission(-\d+|-seed-?\d+(-draw\d+)?)?\.jsonl?")  # and no other file of a user's folder
-SHOWN = 5  # cases of each kind of problem
-LINE = 80  # characters of ids that still go on one line
 
 ID_KEYS = ("instr_id", "instruction_id")
 TRAJECTORY_KEYS = ("trajectory", "path")
@@ -119,35 +113,6 @@ class Trajectory:
     elevations: tuple[float, ...] = ()
 
 
-class Problems:
-    """What is wrong with a submission: each kind of `KINDS` counted, with its first cases."""
-
-    def __init__(self) -> None:
-        self.counts: dict[str, int] = {}
-        self.cases: dict[str, list[str]] = {}
-        self.ids: set[str] = set()  # of the items that could not be used
-
-    def add(self, kind: str, case: str, *, identifier: str | None = None) -> None:
-        """One more case of a kind; `identifier` where it is known whose."""
-        self.counts[kind] = self.counts.get(kind, 0) + 1
-        cases = self.cases.setdefault(kind, [])
-        if len(cases) < SHOWN:
-            cases.append(case)
-        if identifier is not None:
-            self.ids.add(identifier)
-
-    def __str__(self) -> str:
-        lines = []
-        for kind, (one, several, remedy) in KINDS.items():
-            if count := self.counts.get(kind, 0):
-                cases = self.cases[kind] + ([f"and {count - SHOWN} more"] if count > SHOWN else [])
-                ids = not any(" " in case for case in self.cases[kind]) and sum(map(len, cases)) < LINE
-                lines.append(f"  {count} {one if count == 1 else several}")
-                lines.extend([f"    {', '.join(cases)}"] if ids else [f"    {case}" for case in cases])
-                lines.append(f"    -> {remedy}")
-        return "\n".join(lines)
-
-
 def read_submission(path: str | Path) -> tuple[list[Trajectory], Problems]:
     """The usable trajectories of a submission in the file's order, and what is wrong with the others.
 
@@ -156,9 +121,9 @@ def read_submission(path: str | Path) -> tuple[list[Trajectory], Problems]:
     way that some agents write a move of several hops). Raises UserError where the file as a whole cannot be read.
     """
     path = Path(path)
-    problems = Problems()
+    problems = Problems(KINDS)
     trajectories = []
-    for where, item in _items(path, _text(path)):
+    for where, item in items_of(path):
         trajectory = _trajectory(where, item, problems)
         if trajectory is not None:
             trajectories.append(trajectory)
@@ -174,7 +139,7 @@ def write_submission(path: str | Path, trajectories: Iterable[Trajectory], episo
     """
     path = Path(path)
     trajectories = list(trajectories)
-    problems = Problems()
+    problems = Problems(KINDS)
     found: dict[str, Trajectory] = {}
     wanted = {episode.id for episode in episodes}
     for trajectory in trajectories:
@@ -208,15 +173,6 @@ def remove_submissions(folder: Path) -> None:
             file.unlink()
 
 
-def shown(value: Any) -> str:
-    """A value of somebody's file as it may stand in a message: short, on one line, nothing that a terminal obeys."""
-    try:
-        text = value if isinstance(value, str) and value and value.isprintable() and value.isascii() else ascii(value)
-    except RecursionError:
-        text = f"a {type(value).__name__} nested too deeply"
-    return text if len(text) <= 80 else f"{text[:70]}... ({len(text)} characters)"
-
-
 def _r2r_item(trajectory: Trajectory) -> dict[str, Any]:
     unknown = (0.0,) * len(trajectory.viewpoints)
     headings, elevations = trajectory.headings or unknown, trajectory.elevations or unknown
@@ -227,64 +183,6 @@ def _r2r_item(trajectory: Trajectory) -> dict[str, Any]:
 def _rxr_item(trajectory: Trajectory) -> dict[str, Any]:
     number = trajectory.id.isascii() and trajectory.id.isdecimal() and str(int(trajectory.id)) == trajectory.id
     return {"instruction_id": int(trajectory.id) if number else trajectory.id, "path": list(trajectory.viewpoints)}
-
-
-def _text(path: Path) -> str:
-    try:
-        with open(path, "rb") as file:
-            compressed = file.read(2) == b"\x1f\x8b"
-            file.seek(0)
-            data = (gzip.GzipFile(fileobj=file) if compressed else file).read(BYTES_AT_MOST + 1)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise UserError(f"{path}: the gzip file is broken or ends in the middle ({error}); write it again") from error
-    except OSError as error:
-        raise UserError(
-            f"{path} cannot be read: {error.strerror or error}; give the file that the agent wrote"
-        ) from error
-    if len(data) > BYTES_AT_MOST:
-        raise UserError(f"{path} has over {BYTES_AT_MOST >> 20} MiB, too much for a submission; is it another file?")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path}, byte {error.start}: not UTF-8 text; a submission is JSON, compressed or not"
-        ) from error
-
-
-def _items(path: Path, text: str) -> Iterator[tuple[str, Any]]:
-    """Where each item stands in the file, and the item: of a JSON list, or one a line."""
-    if not text.strip():
-        raise UserError(f"{path} is empty; a submission is a JSON list, or an object a line")
-    if not text.lstrip().startswith("{"):
-        document = _parsed(text, str(path), line=None)
-        if not isinstance(document, list):
-            raise UserError(f"{path} holds {type(document).__name__} {shown(document)}; a submission is a JSON list")
-        yield from ((f"item {i}", item) for i, item in enumerate(document))
-        return
-    first_line = text.lstrip().partition("\n")[0].rstrip()
-    if not first_line.endswith("}"):
-        # A single object over several lines: most likely a result file, or the list under some key.
-        document = _parsed(text, str(path), line=None)
-        keys = ", ".join(shown(key) for key in list(document)[:SHOWN])
-        raise UserError(
-            f"{path} holds one object, with keys {keys or '(none)'}; a submission is a JSON list of objects"
-        )
-    for number, line in enumerate(io.StringIO(text), start=1):
-        if line.strip():
-            yield f"line {number}", _parsed(line, str(path), line=number)
-
-
-def _parsed(text: str, path: str, *, line: int | None) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        at_end = error.pos >= len(text.rstrip())
-        what = "the file ends in the middle" if at_end else f"not JSON ({error.msg})"
-        place = f"line {line or error.lineno}, column {error.colno}"
-        raise UserError(f"{path}, {place}: {what}; write the file again") from error
-    except (RecursionError, ValueError) as error:  # ValueError: a number of thousands of digits
-        place = f", line {line}" if line else ""
-        raise UserError(f"{path}{place}: not a submission ({error}); write the file again") from error
 
 
 def _trajectory(where: str, item: Any, problems: Problems) -> Trajectory | None:

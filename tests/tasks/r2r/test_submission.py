@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vlkit import judging
 from vlkit.envs.r2r import Episode
 from vlkit.errors import UserError
-from vlkit.tasks.r2r import submission
-from vlkit.tasks.r2r.submission import Trajectory, read_submission, shown, write_submission
+from vlkit.judging import shown
+from vlkit.tasks.r2r.submission import Trajectory, read_submission, write_submission
 
 
 def write(folder: Path, content: Any, name: str = "predictions.json") -> Path:
@@ -182,7 +183,7 @@ def test_a_file_that_is_not_there_a_folder_and_one_too_large_are_refused(
         read_submission(tmp_path / "none.json")
     with pytest.raises(UserError, match="Is a directory"):
         read_submission(tmp_path)
-    monkeypatch.setattr(submission, "BYTES_AT_MOST", 1 << 20)
+    monkeypatch.setattr(judging, "BYTES_AT_MOST", 1 << 20)
     bomb = write(tmp_path, gzip.compress(b" " * (1 << 21)))
     with pytest.raises(UserError, match="over 1 MiB"):
         read_submission(bomb)
