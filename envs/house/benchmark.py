@@ -11,7 +11,6 @@ colours that they never have in train. The same seed and numbers give the same f
 
 import json
 import math
-import os
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -34,10 +33,11 @@ from vlkit.envs.simulator.glb_writer import save_glb
 from vlkit.envs.simulator.navgrid import NavGrid, NavSettings, nav_grid
 from vlkit.errors import UserError
 from vlkit.files import replace_folder
+from vlkit.processes import cores
 from vlkit.progress import progress
 
 FORMAT = "vlkit houses"
-VERSION = 4  # raise it when the same seed yields other files
+VERSION = 5  # raise it when the same seed yields other files
 MARKER = "houses.json"
 MOST_HOUSES = 9999  # four digits in a house's name
 FEWEST_FOR_PROCESSES = 24  # houses: fewer are made before other processes have started
@@ -162,6 +162,7 @@ class Job:
     level: Level
     seed: int
     held_out: bool
+    split: str  # whose houses are of it alone; empty for those of train and val_seen
     walks: tuple[tuple[str, int], ...]  # split, trajectories
     instructions: int
     spelling_noise: float
@@ -254,7 +255,7 @@ def check_folder(folder: Path) -> None:
 
 def _made(every: Sequence[Job], folder: Path, processes: int | None) -> Iterable[MadeHouse]:
     """The houses in order, made in a few processes where there are many."""
-    count = min(processes or len(os.sched_getaffinity(0)), len(every))
+    count = min(processes or cores(), len(every))
     if count < 2 or len(every) < FEWEST_FOR_PROCESSES:
         yield from (made_house(job, folder) for job in every)
         return
@@ -310,7 +311,7 @@ def jobs(arguments: Arguments) -> Iterator[Job]:
         ("test", arguments.unseen_houses, True, (("test", max(arguments.walks // 2, 1)),)),
     )
     number = 0
-    for _, count, held_out, walks in groups:
+    for split, count, held_out, walks in groups:
         for i in range(count):
             number += 1
             yield Job(
@@ -318,6 +319,7 @@ def jobs(arguments: Arguments) -> Iterator[Job]:
                 level=levels[i % len(levels)],
                 seed=arguments.seed,
                 held_out=held_out,
+                split=split if held_out else "",
                 walks=walks,
                 instructions=arguments.instructions,
                 spelling_noise=arguments.spelling_noise if not held_out else 0.0,
@@ -333,6 +335,7 @@ def walks(house: House, grid: NavGrid, count: int, rng: random.Random) -> list[W
     targets = _targets(house, grid)
     ahead = _ahead(house, targets, rules.radius_m) if rules.along else {}
     found: list[Walk] = []
+    known: set[tuple[Point, Point]] = set()
     for _ in range(count * TRIES):
         if len(found) == count:
             return found
@@ -342,7 +345,10 @@ def walks(house: House, grid: NavGrid, count: int, rng: random.Random) -> list[W
             if drawn is not None:
                 pending.append(drawn)
         for walk in _demonstrated(grid, rules, house, pending):
-            if len(found) < count and rules.actions[0] <= len(walk.demonstration.actions) <= rules.actions[1]:
+            ends = walk.start, walk.goal.position
+            fits = rules.actions[0] <= len(walk.demonstration.actions) <= rules.actions[1]
+            if len(found) < count and fits and ends not in known:
+                known.add(ends)
                 found.append(walk)
     raise UserError(
         f"{house.name} ({house.level}, seed {house.seed}) has {len(found)} walks that fit its level, and {count} were "
@@ -502,7 +508,7 @@ def _rounded(point: np.ndarray) -> Point:
 
 def made_house(job: Job, folder: Path) -> MadeHouse:
     """Makes one house, writes its mesh and its tables into the folder, and returns its walks."""
-    house = random_house(job.name, job.level, job.seed, held_out=job.held_out)
+    house = random_house(job.name, job.level, job.seed, held_out=job.held_out, split=job.split)
     scene = house_scene(house)
     grid = nav_grid(scene, NavSettings(agent_radius=RADIUS_M))
     place = folder / "scenes" / job.name / f"{job.name}.glb"

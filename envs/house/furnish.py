@@ -32,9 +32,12 @@ ATTEMPTS = 40
 Box = tuple[float, float, float, float]  # low x, low z, high x, high z
 
 
-def random_house(name: str, level: Level, seed: int, *, held_out: bool = False) -> House:
-    """A furnished house; the same arguments give the same one. `held_out` shows colours that train never has."""
-    rng = random.Random(f"house {seed} {name} {level}")
+def random_house(name: str, level: Level, seed: int, *, held_out: bool = False, split: str = "") -> House:
+    """A furnished house; the same arguments give the same one. `held_out` shows colours that train never has.
+
+    split: a house of that split alone, whatever its name, so that none comes back in another split of a larger set.
+    """
+    rng = random.Random(" ".join(["house", str(seed), *([split] if split else []), name, level]))
     for _ in range(ATTEMPTS):
         house = replace(random_plan(name, level, rng), seed=seed)
         made = furnished(house, rng, held_out=held_out)
