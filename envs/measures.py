@@ -156,22 +156,28 @@ def dtw(apart: Floats, reference_counts: Numbers, counts: Numbers) -> Floats:
     return total[reference_counts, counts, np.arange(items)]
 
 
-def ndtw(warping: Floats, reference_counts: Numbers) -> Floats:
-    """exp(-DTW / (|R| * 3 m)) (Ilharco et al. 2019, arXiv:1907.05446); metres (items,) -> (items,)
+def ndtw(warping: Floats, reference_counts: Numbers, radius: Floats | float = SUCCESS_M) -> Floats:
+    """exp(-DTW / (|R| * radius of success)) (Ilharco et al. 2019, arXiv:1907.05446); metres (items,) -> (items,)
 
     Success times this is SDTW, of the same paper.
     """
-    return np.exp(-warping / (reference_counts * SUCCESS_M))
+    return np.exp(-warping / (reference_counts * radius))
 
 
-def cls(apart: Floats, reference_counts: Numbers, length: Floats, reference_length: Floats) -> Floats:
+def cls(
+    apart: Floats,
+    reference_counts: Numbers,
+    length: Floats,
+    reference_length: Floats,
+    radius: Floats | float = SUCCESS_M,
+) -> Floats:
     """Coverage weighted by length score, PC * EPL / (EPL + |EPL - PL(P)|) (Jain et al. 2019, arXiv:1905.12255)
 
-    Path coverage PC is the mean of exp(-d / 3 m) over the *reference* (the public code's doctest passes its two paths
+    Path coverage PC is the mean of exp(-d / radius of success) over the *reference* (the public code's doctest passes its two paths
     the other way round), and the expected length EPL is PC * PL(R). Metres -> (items,) fractions.
     """
     true = np.arange(apart.shape[1]) < reference_counts[:, None]
-    near = np.exp(-apart.min(axis=2) / SUCCESS_M)
+    near = np.exp(-apart.min(axis=2) / np.reshape(radius, (-1, 1)))
     coverage = np.where(true, near, 0.0).sum(axis=1) / reference_counts
     expected = coverage * reference_length
     both = expected + np.abs(expected - length)

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from gymnasium import spaces
+from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
@@ -85,6 +86,16 @@ class Trajectory:
     actions: list[int]
 
 
+def end_of(episode: Episode) -> tuple[float, float, float]:
+    """The goal; of an episode that keeps it to itself the start, and no measure is taken from it."""
+    return episode.goal if episode.goal_known else episode.start_position
+
+
+def turn_of(episodes: Sequence[Episode]) -> float:
+    """Degrees of a turn in these episodes, where nothing else is said: 30 in starters alone, 15 in all others."""
+    return STARTER_TURN_DEG if all(episode.level == "starter" for episode in episodes) else TURN_DEG
+
+
 class WalkedSimulator(Simulator, Protocol):
     """A simulator as this environment asks it: what it does, and where its agents are."""
 
@@ -109,7 +120,8 @@ class NavigationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
     Reward: see `Reward`.
     Info: position (3,) m, yaw () radians to the left of -z, distance () geodesic m to the goal, oracle_action () of the
     shortest path's expert, which stops within `stop_m`; episode, steps () int64; collided () bool; `metrics`, with mask
-    `_metrics`, of the episodes that just ended (`measure=False` leaves them out). A stop succeeds where the geodesic
+    `_metrics`, of the episodes that just ended (`measure=False` leaves them out), NaN where a test split keeps its goals
+    to itself, as the oracle's actions and distances mean nothing there. A stop succeeds where the geodesic
     distance is below the episode's radius and, where the episode names the goal's room, in that room.
 
     episodes: those to walk; or `data` and `split`, as `vlkit data houses` and VLN-CE have them.
@@ -130,7 +142,6 @@ class NavigationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
     last_action: Tensor  # (envs,) int64
     steps: Tensor  # (envs,) int64
     distance: Tensor  # (envs,) metres to the goal
-    nearest: Tensor  # (envs,) the least of them so far
     length: Tensor  # (envs,) metres walked
     collisions: Tensor  # (envs,) int64
     stopped: Tensor  # (envs,) bool
@@ -175,8 +186,7 @@ class NavigationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
         if not stop_m > 0:
             raise UserError(f"stop_m is {stop_m}; expected metres above 0")
         given, scenes, ground_truth = _given(episodes, data, split, scenes, ground_truth)
-        starters = all(episode.level == "starter" for episode in given)
-        turn = turn_deg if turn_deg is not None else STARTER_TURN_DEG if starters else TURN_DEG
+        turn = turn_deg if turn_deg is not None else turn_of(given)
         names = sorted({episode.scene for episode in given})
         camera = Camera(size, size, hfov_deg, offset=(0.0, CAMERA_M, 0.0))
         sensors = {"rgb": Sensor("rgb", camera), "depth": Sensor("depth", camera)}
@@ -204,6 +214,7 @@ class NavigationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
         self.tokenizer = tokenizer or Tokenizer.train([episode.instruction for episode in self.episodes])
         self._tabulate(ground_truth, max_words)
         self._every = torch.arange(num_envs, device=self.device)
+        self._np_random, self._np_random_seed = seeding.np_random(seed)
         self._queue = np.empty(0, dtype=np.int64)
         self._started = False
         self._path = torch.zeros(num_envs, max_steps + 1, 3, device=self.device)
@@ -258,9 +269,7 @@ class NavigationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
         self.length = self.length + (self.simulator.position - stood).norm(dim=1)
         self.collisions = self.collisions + (self.simulator.collided & acting)
         self.stopped = self.stopped | stop
-        self._note()
-        if starting:
-            self._shortest = torch.where(anew, self.distance, self._shortest)
+        self._note(anew)
         arrived = stop & self.succeeded()
         reward = self.reward.nearer * (before - self.distance) + self.reward.action + self.reward.success * arrived
         reward = torch.where(acting, reward, 0.0).float()
@@ -345,7 +354,7 @@ class NavigationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
         nav, device = self.simulator.nav, self.device
         scene = torch.tensor([self._scene_of[episode.scene] for episode in episodes], device=device)
         start = torch.tensor([episode.start_position for episode in episodes], dtype=torch.float32, device=device)
-        goal = torch.tensor([episode.goal for episode in episodes], dtype=torch.float32, device=device)
+        goal = torch.tensor([end_of(episode) for episode in episodes], dtype=torch.float32, device=device)
         wrong: dict[int, str] = {}
         stands = []
         for what, points in (("starts at", start), ("has its goal at", goal)):
@@ -376,13 +385,16 @@ class NavigationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
         self._scene = table([self._scene_of[episode.scene] for episode in episodes], torch.int64)
         self._start = table([episode.start_position for episode in episodes], torch.float32)
         self._yaw = table([episode.yaw for episode in episodes], torch.float32)
-        self._goal = table([episode.goal for episode in episodes], torch.float32)
+        self._goal = table([end_of(episode) for episode in episodes], torch.float32)
+        self._known = table([episode.goal_known for episode in episodes], torch.bool)
         self._radius = table([episode.radius for episode in episodes], torch.float32)
         self._room = table([-1 if episode.room is None else episode.room for episode in episodes], torch.int64)
         words, mask = self.tokenizer.batch([episode.instruction for episode in episodes], max_words)
         self.tell(words, mask)
         references = [
-            ground_truth[str(episode.id)].locations if str(episode.id) in ground_truth else episode.reference_path
+            ground_truth[str(episode.id)].locations
+            if str(episode.id) in ground_truth
+            else episode.reference_path or (episode.start_position, end_of(episode))
             for episode in episodes
         ]
         longest = max(map(len, references))
@@ -415,37 +427,44 @@ class NavigationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
     def _allocate(self) -> None:
         numbers = torch.zeros(self.num_envs, device=self.device)
         self.episode = self.steps = self.last_action = self.collisions = numbers.long()
-        self.distance = self.nearest = self.length = self._shortest = numbers
+        self.distance = self.length = self._shortest = numbers
         self.stopped = self.ended = numbers.bool()
         self._goals = numbers.int()
+        self._reached, self._oracle_spl = numbers.bool(), numbers
         self._started = True
 
     def _begin(self, starting: Tensor, episodes: Tensor) -> Observation:
         """starting (envs,) bool, episodes (of the starting ones,) int64 -> what all see"""
         self._place(starting, episodes)
         seen = self.simulator.render()
-        self._note()
-        self._shortest = torch.where(starting, self.distance, self._shortest)
+        self._note(starting)
         return seen
 
     def _place(self, starting: Tensor, episodes: Tensor) -> None:
         """The same without a picture, and without the distance to the goal."""
         self.episode = self.episode.masked_scatter(starting, episodes)
-        goals = self.simulator.nav.goals(self._scene[episodes], self._goal[episodes])
-        self._goals = self._goals.masked_scatter(starting, goals.to(self._goals.dtype))
+        # Of all, for a field that is long not asked for makes room for others.
+        self._goals = self.simulator.nav.goals(self._scene[self.episode], self._goal[self.episode])
         self.simulator.place(
             starting, scene=self._scene[episodes], position=self._start[episodes], yaw=self._yaw[episodes]
         )
         for name in ("steps", "length", "collisions", "stopped", "ended"):
             setattr(self, name, getattr(self, name).masked_fill(starting, 0))
         self.last_action = self.last_action.masked_fill(starting, -1)
-        self.nearest = self.nearest.masked_fill(starting, math.inf)
+        self._reached = self._reached & ~starting
+        self._oracle_spl = self._oracle_spl.masked_fill(starting, 0.0)
 
-    def _note(self) -> None:
-        """Where the walks are."""
+    def _note(self, starting: Tensor) -> None:
+        """Where the walks are; starting (envs,) bool: where they begin."""
         nav = self.simulator.nav
         self.distance = nav.distance(self.simulator.scene, self.simulator.position, self._goals)
-        self.nearest = torch.minimum(self.nearest, self.distance)
+        self._shortest = torch.where(starting, self.distance, self._shortest)
+        # Who would have stopped here.
+        here = self.succeeded()
+        longest = torch.maximum(self.length, self._shortest)
+        share = torch.where(longest > 0, self._shortest / longest, 1.0)
+        self._oracle_spl = torch.where(here, torch.maximum(self._oracle_spl, share), self._oracle_spl)
+        self._reached = self._reached | here
         self._path[self._every, self.steps] = self.simulator.position
         self._headings[self._every, self.steps] = self.simulator.yaw
 
@@ -468,7 +487,7 @@ class NavigationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
             "distance": self.distance,
             "episode": self.episode,
             "steps": self.steps,
-            "collided": self.simulator.collided,
+            "collided": self.simulator.collided.clone(),
         }
         if self.oracle:
             info["oracle_action"] = self.oracle_action()
@@ -487,13 +506,19 @@ class NavigationVectorEnv(VectorEnv[Observation, Tensor, Tensor]):
             self._reference[numbers],
             self._reference_counts[numbers],
             success=success,
-            oracle_success=(self.nearest < self._radius[self.episode])[rows].cpu().double().numpy(),
+            oracle_success=self._reached[rows].cpu().double().numpy(),
+            oracle_spl=self._oracle_spl[rows].cpu().double().numpy(),
             shortest=self._shortest[rows].cpu().double().numpy(),
+            radius=self._radius[self.episode[rows]].cpu().double().numpy(),
         )
         columns["distance_to_goal"] = self.distance[rows].cpu().double().numpy()
         columns["goal_room"] = self.in_goal_room()[rows].cpu().double().numpy()
         columns["steps"] = steps.astype(np.float64)
         columns["collisions"] = self.collisions[rows].cpu().double().numpy()
+        unknown = ~self._known[self.episode[rows]].cpu().numpy()
+        for name in METRICS:
+            if name not in ("path_length", "steps", "collisions"):
+                columns[name] = np.where(unknown, math.nan, columns[name])
         table = torch.full((len(METRICS), self.num_envs), math.nan, dtype=torch.float64, device=self.device)
         table[:, rows] = torch.from_numpy(np.stack([columns[name] for name in METRICS])).to(self.device)
         return {"metrics": dict(zip(METRICS, table, strict=True)), "_metrics": ended.clone()}
@@ -562,12 +587,15 @@ def path_measures(
     *,
     success: np.ndarray,
     oracle_success: np.ndarray,
+    oracle_spl: np.ndarray,
     shortest: np.ndarray,
+    radius: np.ndarray,
 ) -> dict[str, np.ndarray]:
     """VLN-CE's measures of paths in space, straight distances between their points; (items,) each.
 
     path (items, steps, 3) metres, of which the first counts (items,) are true; reference likewise, padded by its last
-    point. `shortest` (items,) geodesic metres from start to goal. A point that repeats the one before it (turns on the
+    point. `shortest` (items,) geodesic metres from start to goal; `radius` (items,) metres of success, to which nDTW and
+    CLS hold what is near. `oracle_spl` (items,) is what it was where it was most. A point that repeats the one before it (turns on the
     spot) counts once for nDTW and CLS.
     """
     steps = np.arange(path.shape[1])
@@ -582,16 +610,16 @@ def path_measures(
     points = np.take_along_axis(path, order[:, :, None], axis=1)
     apart = np.linalg.norm(reference[:, :, None] - points[:, None], axis=3)
     reference_length = np.linalg.norm(np.diff(reference, axis=1), axis=2).sum(axis=1)
-    warped = measures.ndtw(measures.dtw(apart, reference_counts, kept), reference_counts)
+    warped = measures.ndtw(measures.dtw(apart, reference_counts, kept), reference_counts, radius)
     return {
         "path_length": length,
         "success": success,
         "oracle_success": oracle_success,
         "spl": measures.spl(success, length, shortest),
-        "oracle_spl": measures.spl(oracle_success, length, shortest),
+        "oracle_spl": oracle_spl,
         "ndtw": warped,
         "sdtw": success * warped,
-        "cls": measures.cls(apart, reference_counts, length, reference_length),
+        "cls": measures.cls(apart, reference_counts, length, reference_length, radius),
     }
 
 

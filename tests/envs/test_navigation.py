@@ -155,6 +155,31 @@ def test_nothing_depends_on_how_many_environments_there_are() -> None:
             assert float(value[0]) == float(together.metrics()[name][number]), name
 
 
+def test_the_oracle_stops_where_spl_was_most() -> None:
+    env = made()
+    env.reset()
+    for action in [FORWARD] * 5:
+        env.step([action])
+    there = env.metrics()
+    for action in [LEFT] * 12 + [FORWARD] * 8:
+        env.step([action])
+    away = env.metrics()
+    assert float(there["oracle_success"][0]) == float(away["oracle_success"][0]) == 1
+    assert float(away["oracle_spl"][0]) == float(there["oracle_spl"][0]) > 0.9, "longer ways behind it change nothing"
+    assert float(away["success"][0]) == float(away["spl"][0]) == 0
+
+
+def test_who_begins_anew_keeps_its_goal_while_others_come_and_go() -> None:
+    env = made([episode("1"), episode("2", scene=1), episode("3", start=1)], num_envs=2, autoreset="Disabled")
+    env.simulator.nav.most_goals = 2
+    env.reset(options={"episodes": [0, 1]})
+    for number in (2, 1, 2, 1):
+        _, info = env.reset(options={"reset_mask": [False, True], "episodes": [number]})
+        alone = made([episode("1"), episode("2", scene=1), episode("3", start=1)])
+        _, own = alone.reset(options={"episodes": [0]})
+        assert float(info["distance"][0]) == float(own["distance"][0])
+
+
 def test_measures_are_those_of_the_judge_of_graphs() -> None:
     generator = np.random.default_rng(0)
     path = generator.normal(size=(1, 9, 3)).cumsum(axis=1)
@@ -167,7 +192,9 @@ def test_measures_are_those_of_the_judge_of_graphs() -> None:
         np.array([6]),
         success=np.ones(1),
         oracle_success=np.ones(1),
+        oracle_spl=np.ones(1),
         shortest=np.array([2.0]),
+        radius=np.full(1, 3.0),
     )
     moved = np.delete(path[0], 4, axis=0)
     length = np.linalg.norm(np.diff(moved, axis=0), axis=1).sum(keepdims=True)
@@ -195,7 +222,9 @@ def test_ndtw_and_cls_of_a_path_known_by_heart() -> None:
         np.array([3]),
         success=np.ones(1),
         oracle_success=np.ones(1),
+        oracle_spl=np.ones(1),
         shortest=np.array([2.0]),
+        radius=np.full(1, 3.0),
     )
     assert found["ndtw"] == pytest.approx(math.exp(-1 / 9))
     coverage = (2 + math.exp(-1 / 3)) / 3
