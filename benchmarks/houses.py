@@ -206,7 +206,7 @@ def learning(options: Options, data: Path) -> Table:
 
         learned = timed(learn(lessons), options.steps)
         walked = inferred(policy, worlds.select)
-        reinforced = Reinforcement(replace(settings, method="ppo"), worlds.train)
+        reinforced = Reinforcement(replace(settings, method="ppo", dropout=0.0, word_dropout=0.0), worlds.train)
         ppo = timed(learn(reinforced), options.steps) / settings.epochs
     infer = 1 / max(1 / walked - 1 / simulate, 1e-9)
     table = Table(

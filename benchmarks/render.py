@@ -161,12 +161,13 @@ def processor() -> str:
 
 def our_rows(scene: SceneData, resolution: int, options: Options) -> list[Row]:
     """Of the rasteriser, and of the ray engine where there is a CUDA device or it was asked for."""
-    from vlkit.envs.simulator.raster import RasterEngine, usable_cores
+    from vlkit.envs.simulator.raster import RasterEngine
     from vlkit.envs.simulator.raycast import RayEngine
+    from vlkit.processes import cores
 
     rows = []
     for filtering in options.filterings:
-        for threads in dict.fromkeys(threads or usable_cores() for threads in options.threads):
+        for threads in dict.fromkeys(threads or cores() for threads in options.threads):
             for batch in options.batches:
                 if batch >= threads:  # a view is drawn by one thread
 

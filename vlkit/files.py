@@ -56,6 +56,30 @@ def replace_folder(path: str | Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
+@contextmanager
+def locked(folder: Path, doing: str) -> Iterator[None]:
+    """Two processes that are `doing` the same in one folder would overwrite each other's files: UserError for the second.
+
+    The lock goes with the process, however that ends.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = open(folder / ".lock", "w", encoding="utf-8")  # noqa: SIM115 - closed by the `with` below
+    except OSError as error:
+        raise cannot_write(folder / ".lock", error) from error
+    with file:
+        try:
+            import fcntl
+
+            # Not flock: that would stay with the workers of a killed run for as long as they live on.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ImportError:
+            pass  # Windows has no such locks; there two runs in one folder are the user's to avoid.
+        except OSError as error:
+            raise UserError(f"another process is {doing} in {folder}; wait for it or name another folder") from error
+        yield
+
+
 def cannot_write(path: str | Path, error: OSError) -> UserError:
     """What to tell a user whose `path` could not be written: the file that stands in the way, or the system's reason."""
     path = Path(path)

@@ -26,7 +26,17 @@ WAIT_S = 20.0  # for a process that has lost the first one
 
 def launched() -> bool:
     """Whether this is one of several processes that train together."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return processes() > 1
+
+
+def processes() -> int:
+    """How many train together."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def cores() -> int:
+    """Those that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def is_first() -> bool:
@@ -40,10 +50,16 @@ def wait_for_all() -> None:
         torch.distributed.barrier()
 
 
-def join() -> None:
+def join(device: str = "cpu") -> None:
     """Meets the other processes, so that whoever fails from here on is missed by them; does nothing where that is done."""
-    if launched() and not torch.distributed.is_initialized():
+    if not launched() or torch.distributed.is_initialized():
+        return
+    if device == "cpu":
         torch.distributed.init_process_group("gloo", timeout=MEET)
+    else:
+        from accelerate import PartialState
+
+        PartialState(timeout=MEET)
 
 
 @contextmanager
@@ -59,7 +75,7 @@ def side_by_side(count: int, work: Callable[..., Any], *arguments: Any) -> Itera
         yield
         return
     threads = torch.get_num_threads()
-    own = max(len(os.sched_getaffinity(0)) // count, 1) if hasattr(os, "sched_getaffinity") else 1
+    own = max(cores() // count, 1)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -86,6 +102,11 @@ def side_by_side(count: int, work: Callable[..., Any], *arguments: Any) -> Itera
             for other, ours in others:
                 other.join(WAIT_S)
                 _raise_as_told(ours)
+                if other.exitcode is not None and other.exitcode < 0:
+                    raise UserError(
+                        f"a process beside this one was killed (signal {-other.exitcode}), most likely for memory; take "
+                        "fewer processes, a smaller batch_size, or fewer environments at once"
+                    ) from error
         raise
     finally:
         for other, _ in others:
@@ -102,8 +123,8 @@ def side_by_side(count: int, work: Callable[..., Any], *arguments: Any) -> Itera
 def every_core() -> Iterator[None]:
     """Lets the block use all cores, while the other processes wait for this one."""
     threads = torch.get_num_threads()
-    if launched() and hasattr(os, "sched_getaffinity"):
-        torch.set_num_threads(len(os.sched_getaffinity(0)))
+    if launched():
+        torch.set_num_threads(cores())
     try:
         yield
     finally:

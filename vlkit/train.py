@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from vlkit import checkpoint
 from vlkit.batches import Batches, moved, seed_everything, stream_seed
 from vlkit.errors import UserError
-from vlkit.files import cannot_write
+from vlkit.files import locked
 from vlkit.plugins import nearest
 from vlkit.progress import Progress, Timer, clock, progress
 
@@ -42,6 +42,7 @@ AT_LEAST_1 = {
     "accumulate": "1 does not split the batch",
     "evaluate_every": "set it to steps to evaluate at the end alone",
     "save_every": "set it to steps to save at the end alone",
+    "stop_every": "1 stops after any step",
     "log_every": "set it to steps for one line at the end",
     "keep": "1 keeps the newest checkpoint alone",
 }
@@ -53,7 +54,7 @@ NOT_NEGATIVE = {
     "seed": "take 0 or more",
 }
 # These may differ between a run and its continuation: none of them changes a weight.
-FREE = ("keep", "save_every", "log_every", "patience", "device", "tensorboard", "workers")
+FREE = ("keep", "save_every", "stop_every", "log_every", "patience", "device", "tensorboard", "workers")
 
 
 class TrainingDiverged(UserError):  # noqa: N818 - it says what happened
@@ -92,6 +93,8 @@ class TrainOptions:
     """steps between evaluations; the last step is always evaluated"""
     save_every: int = 500
     """steps between checkpoints; the last step is always saved"""
+    stop_every: int = 1
+    """a run that is asked to stop does so at the next multiple of so many steps"""
     log_every: int = 50
     """steps over which a line of the log is the mean"""
     keep: int = 2
@@ -227,7 +230,7 @@ def fit(
     folder = Path(folder)
     if accelerator.device.type == "cpu":
         _keep_freed_memory()
-    with _locked(folder) if accelerator.is_main_process else nullcontext(), _StopRequest() as stop:
+    with locked(folder, "training") if accelerator.is_main_process else nullcontext(), _StopRequest() as stop:
         accelerator.wait_for_everyone()
         run = _Run(model, loss, batches, options, folder, config, may_change, files, evaluate, extra_state, accelerator)
         return run.fit(stop, accepted)
@@ -382,8 +385,9 @@ class _Run:
                     saved = 0
             while self.progress.step < self.options.steps and not self.out_of_patience():
                 with self.timer("other"):
-                    interrupted = self.step(stream, stop)
+                    asked = self.step(stream, stop)
                     step = self.progress.step
+                    interrupted = asked and step % self.options.stop_every == 0
                     if step % self.options.log_every == 0 or step == self.options.steps:
                         self.log_window()
                     if not interrupted:
@@ -756,27 +760,6 @@ def _casts_keep_gradients() -> bool:
         with torch.no_grad():
             nn.functional.linear(torch.ones(1, 1), weight)
         return nn.functional.linear(torch.ones(1, 1), weight).requires_grad
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Two runs in one folder would overwrite each other; the lock goes with the process, however that ends."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = open(folder / ".lock", "w", encoding="utf-8")  # noqa: SIM115 - closed by the `with` below
-    except OSError as error:
-        raise cannot_write(folder / ".lock", error) from error
-    with file:
-        try:
-            import fcntl
-
-            # Not flock: that would stay with the workers of a killed run for as long as they live on.
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except ImportError:
-            pass  # Windows has no such locks; there two runs in one folder are the user's to avoid.
-        except OSError as error:
-            raise UserError(f"another process is training in {folder}; wait for it or name another folder") from error
-        yield
 
 
 class _StopRequest:

@@ -6,7 +6,6 @@ changes no digit of an answer. Threads of the caller may share a NavWorld, and a
 its parent's, but on CUDA.
 """
 
-import os
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -26,6 +25,7 @@ from vlkit.envs.simulator.geodesics import distance_kernel, field_kernel, path_k
 from vlkit.envs.simulator.kernels import launch, lent, wp
 from vlkit.envs.simulator.moves import pooled, snap_kernel, step_kernel, wall_kernel
 from vlkit.errors import UserError
+from vlkit.processes import cores
 
 if TYPE_CHECKING:
     from vlkit.envs.simulator.navgrid import NavGrid
@@ -54,8 +54,7 @@ class NavWorld:
             raise UserError(f"threads is {threads}; expected 1 or more, or None for one a core")
         self.grids = tuple(grids)
         self.device = present(device)
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self.threads = 1 if self.device.type == "cuda" else threads or cores
+        self.threads = 1 if self.device.type == "cuda" else threads or cores()
         self._pool = PerProcess(partial(ThreadPoolExecutor, self.threads))
         name = str(self.device)
         self._ground, first_polygon = pooled([grid.ground for grid in grids], name)

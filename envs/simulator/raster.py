@@ -8,7 +8,6 @@ clusters go through each step at once.
 
 # Warp reads the bodies and types of kernels its own way.
 
-import os
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -36,6 +35,7 @@ from vlkit.envs.simulator.pixels import (
 )
 from vlkit.envs.simulator.scene import SceneData
 from vlkit.errors import UserError
+from vlkit.processes import cores
 
 wp.set_module_options({"enable_backward": False})
 
@@ -541,7 +541,7 @@ class RasterEngine:
         if threads is not None and threads < 1:
             raise UserError(f"threads is {threads}; expected 1 or more")
         self.device = torch.device("cpu")
-        self.threads = threads or usable_cores()
+        self.threads = threads or cores()
         self.layout = lay_out(scenes)
         self.options = drawing_options(filtering, shading, cull_back_faces, habitat_compatible)
         self._scenes = on_device(self.layout, "cpu")
@@ -595,11 +595,6 @@ class RasterEngine:
         while len(workers) < threads:
             workers.append(_Worker(self._scenes, _scratch(height, width, self.layout)))
         return workers[:threads]
-
-
-def usable_cores() -> int:
-    """Those that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Worker:
