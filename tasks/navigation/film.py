@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,14 @@ class Plan:
     heights: tuple[float, ...]  # of the storeys' floors
     width: float  # pixels of one storey
 
+    def storey(self, point: Sequence[float]) -> int:
+        """On which panel a point (x, y, z) is drawn."""
+        return int(np.abs(np.array(self.heights) - point[1]).argmin())
+
     def pixel(self, point: Sequence[float]) -> tuple[float, float]:
         """Where a point (x, y, z) is drawn."""
-        storey = int(np.abs(np.array(self.heights) - point[1]).argmin())
         return (
-            storey * self.width + (point[0] - self.origin[0]) * self.scale,
+            self.storey(point) * self.width + (point[0] - self.origin[0]) * self.scale,
             (point[2] - self.origin[1]) * self.scale,
         )
 
@@ -70,7 +74,6 @@ def plan(storeys: Sequence[Storey], rooms: Sequence[Any] = ()) -> Plan:
 
 def film_frames(walk: Walk, film: Film, words: Sequence[str], background: Plan) -> Iterator[Image.Image]:
     """One picture for each step: frame and map side by side, action probabilities, and the instruction beneath."""
-    demonstration = [background.pixel(point) for point in walk.reference]
     lines = _wrapped(words, 2 * PANEL + MARGIN)
     height = PANEL + 3 * MARGIN + 4 * LINE + (len(lines) + 1) * LINE
     for step in range(len(film.rgb)):
@@ -78,7 +81,8 @@ def film_frames(walk: Walk, film: Film, words: Sequence[str], background: Plan) 
         draw = ImageDraw.Draw(page)
         seen = Image.fromarray(film.rgb[step]).resize((PANEL, PANEL), Image.Resampling.NEAREST)
         page.paste(seen, (MARGIN, MARGIN))
-        page.paste(_map(walk, step, background, demonstration), (PANEL + 2 * MARGIN, MARGIN))
+        _looked(draw, film.patches[step])
+        page.paste(_map(walk, step, background), (PANEL + 2 * MARGIN, MARGIN))
         top = PANEL + 2 * MARGIN
         _actions(draw, film.probabilities[step], walk.actions[step], top)
         _state(draw, walk, film, step, top)
@@ -112,11 +116,11 @@ def save_film(pages: Iterator[Image.Image], path: str | Path) -> None:
         raise UserError(f"{path}: a film's name ends in .gif or .mp4")
 
 
-def _map(walk: Walk, step: int, background: Plan, demonstration: list[tuple[float, float]]) -> Image.Image:
+def _map(walk: Walk, step: int, background: Plan) -> Image.Image:
     panel = background.image.copy()
     draw = ImageDraw.Draw(panel)
-    draw.line(demonstration, fill=PATHS["reference"][0], width=3)
-    draw.line([background.pixel(point) for point in walk.locations[: step + 1]], fill=PATHS["executed"][0], width=2)
+    _path(draw, walk.reference, background, PATHS["reference"][0], 3)
+    _path(draw, walk.locations[: step + 1], background, PATHS["executed"][0], 2)
     for name, point in (("start", walk.episode.start_position), ("goal", walk.episode.goal)):
         x, y = background.pixel(point)
         draw.ellipse((x - 4, y - 4, x + 4, y + 4), fill=MARKS[name][1], outline=PAPER)
@@ -127,6 +131,22 @@ def _map(walk: Walk, step: int, background: Plan, demonstration: list[tuple[floa
     corners = [ahead * 9, aside * 5 - ahead * 4, -aside * 5 - ahead * 4]
     draw.polygon([(x + dx, y + dy) for dx, dy in corners], fill=PATHS["executed"][0], outline=PAPER)
     return panel
+
+
+def _path(draw: ImageDraw.ImageDraw, points: np.ndarray, background: Plan, colour: str, width: int) -> None:
+    """A line on each storey's panel, none between them."""
+    for _, part in groupby(points, key=background.storey):
+        draw.line([background.pixel(point) for point in part], fill=colour, width=width)
+
+
+def _looked(draw: ImageDraw.ImageDraw, patches: np.ndarray) -> None:
+    """A frame around the patch that was looked at most, where the agent looks at patches of as many rows as columns."""
+    side = round(len(patches) ** 0.5)
+    if not patches.any() or side * side != len(patches):
+        return
+    row, column = divmod(int(patches.argmax()), side)
+    x, y = MARGIN + column * PANEL / side, MARGIN + row * PANEL / side
+    draw.rectangle((x, y, x + PANEL / side, y + PANEL / side), outline=GLOW, width=2)
 
 
 def _actions(draw: ImageDraw.ImageDraw, probabilities: np.ndarray, taken: int, top: int) -> None:
@@ -152,6 +172,9 @@ def _state(draw: ImageDraw.ImageDraw, walk: Walk, film: Film, step: int, top: in
         left = x + 100 * i
         draw.rectangle((left, top + 2 * LINE + 5, left + 10, top + 2 * LINE + 15), fill=colour)
         draw.text((left + 14, top + 2 * LINE), name, fill=INK, font=_font(12))
+    if film.patches[step].any():
+        draw.rectangle((x, top + 3 * LINE + 5, x + 10, top + 3 * LINE + 15), outline=GLOW, width=2)
+        draw.text((x + 14, top + 3 * LINE), "where it looks", fill=INK, font=_font(12))
 
 
 def _instruction(
