@@ -1,14 +1,16 @@
 """What a navigator walks in: the episodes of a split with their words, their environment, and what a batch of them is."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from vlkit.envs.episodes import Episode, GroundTruth, episode_file, ground_truth_file, read_episodes, read_ground_truth
-from vlkit.envs.navigation import NavigationVectorEnv
+from vlkit.envs.navigation import BODY, NavigationVectorEnv
+from vlkit.envs.simulator.navgrid import NavSettings
 from vlkit.errors import UserError
 from vlkit.tasks.navigation.learning import weights
 from vlkit.tasks.navigation.model import START, Walks
@@ -32,8 +34,13 @@ class Split:
     episodes: tuple[Episode, ...]
     demonstrations: dict[str, GroundTruth]  # by episode; empty where the split has no such file
 
+    @property
+    def goals(self) -> bool:
+        """Whether walks can be scored; a test split may keep its goals to itself."""
+        return all(episode.goal_known for episode in self.episodes)
 
-def read_split(data: Path, name: str, levels: Sequence[str], *, demonstrations: bool = True) -> Split:
+
+def read_split(data: Path, name: str, levels: Sequence[str]) -> Split:
     """Reads a split's episodes of these levels; those without a level are of all. UserError where none is left."""
     file = episode_file(data, name)
     every = read_episodes(file).episodes
@@ -43,7 +50,7 @@ def read_split(data: Path, name: str, levels: Sequence[str], *, demonstrations: 
         raise UserError(
             f"{file} has {len(every)} episodes and none of the levels {', '.join(levels)}; it has {', '.join(there)}"
         )
-    truth = ground_truth_file(data, name) if demonstrations else None
+    truth = ground_truth_file(data, name)
     return Split(name, file, chosen, {} if truth is None else read_ground_truth(truth))
 
 
@@ -67,8 +74,18 @@ class World:
 
     def steps_expected(self, episode: int) -> int:
         """Actions of the demonstration; where there is none, about as many as the shortest way takes."""
-        truth = self.split.demonstrations.get(self.episodes[episode].id)
-        return len(truth.actions) if truth else int(8 * self.episodes[episode].geodesic_distance) + 10
+        truth, metres = (
+            self.split.demonstrations.get(self.episodes[episode].id),
+            self.episodes[episode].geodesic_distance,
+        )
+        return len(truth.actions) if truth else 10 + (int(8 * metres) if math.isfinite(metres) else 0)
+
+
+def some(split: Split, count: int) -> Split:
+    """So many of its episodes, drawn evenly and the same ones each time, in their order; all where there are no more."""
+    every = len(split.episodes)
+    drawn = torch.randperm(every, generator=torch.Generator().manual_seed(0))[:count].sort().values
+    return replace(split, episodes=tuple(split.episodes[i] for i in drawn.tolist()))
 
 
 def made_tokenizer(split: Split, minimum: int) -> Tokenizer:
@@ -86,15 +103,14 @@ def world(
     max_words: int,
     max_steps: int,
     stop_m: float,
+    turn_deg: float | None,
+    skip: bool,
     semantic: bool,
     device: torch.device,
     threads: int | None,
 ) -> World:
     """The split in its scenes; UserError where a scene is missing or an episode cannot be walked."""
-    words, mask = tokenizer.batch([episode.instruction for episode in split.episodes], max_words)
-    names = {name: i for i, name in enumerate(dict.fromkeys(each.trajectory_id for each in split.episodes))}
-    trajectory = torch.tensor([names[each.trajectory_id] for each in split.episodes])
-    order = torch.argsort(trajectory, stable=True)
+    generated = any(episode.level is not None for episode in split.episodes)
     env = NavigationVectorEnv(
         num_envs,
         episodes=split.episodes,
@@ -106,11 +122,19 @@ def world(
         max_words=max_words,
         max_steps=max_steps,
         stop_m=stop_m,
+        turn_deg=turn_deg,
+        body=BODY if generated else NavSettings(),  # VLN-CE's is 0.1 m in radius
+        skip=skip,
         measure=False,  # walks are measured together when all have ended
         autoreset="Disabled",
         device=device,
         threads=threads,
     )
+    split = replace(split, episodes=env.episodes)  # those that can be walked
+    words, mask = tokenizer.batch([episode.instruction for episode in split.episodes], max_words)
+    names = {name: i for i, name in enumerate(dict.fromkeys(each.trajectory_id for each in split.episodes))}
+    trajectory = torch.tensor([names[each.trajectory_id] for each in split.episodes])
+    order = torch.argsort(trajectory, stable=True)
     return World(
         split=split,
         tokenizer=tokenizer,

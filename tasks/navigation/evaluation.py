@@ -11,12 +11,12 @@ import tyro
 
 from vlkit import checkpoint, config, report
 from vlkit.envs.episodes import Episode
-from vlkit.envs.navigation import METRICS
+from vlkit.envs.navigation import METRICS, turn_of
 from vlkit.errors import UserError
 from vlkit.evaluation import Watch, check_seeds, trained_arms, trained_minutes, weights_folder, wrong_usage
 from vlkit.processes import is_first, join, launched, side_by_side
 from vlkit.progress import progress
-from vlkit.tasks.navigation.data import Split, World, made_tokenizer, read_split
+from vlkit.tasks.navigation.data import Split, World, made_tokenizer, read_split, some
 from vlkit.tasks.navigation.metrics import LABELS
 from vlkit.tasks.navigation.model import NavigationPolicy
 from vlkit.tasks.navigation.probes import (
@@ -41,7 +41,7 @@ SPLIT = "val_unseen"  # where nothing else is said
 PRIOR_SPLIT = "train"
 SEEDS = 3  # of the agents beside the score that act by chance, at least
 FIXED_LABELS = {"prior": "action prior", "shortest": "shortest path"}
-MAY_DIFFER = (*FREE, "seed", "device")  # between runs that are seeds of one experiment
+MAY_DIFFER = (*FREE, "seed", "device", "begin_with")  # between runs that are seeds of one experiment
 LENGTHS_M = (0.0, 4.0, 6.0, 8.0, 10.0, 14.0)  # bounds of the table by path length
 
 
@@ -60,7 +60,7 @@ class EvalOptions:
     probes: bool = False
     """also walk it with parts of the input taken away; agents that need no training stand beside the score always"""
     episodes: int | None = None
-    """so many of them, evenly spread; all where it is not given"""
+    """so many of them, drawn evenly; all where it is not given"""
     seeds: int = 1
     """how often agents that act by chance walk the split"""
     data: Path | None = None
@@ -73,6 +73,8 @@ class EvalOptions:
     """environments that walk at once; no number depends on it"""
     processes: int = 1
     """CPU processes that share the walks; no number depends on it. torchrun and accelerate start their own"""
+    skip: bool = False
+    """leave out, and count, episodes that cannot be walked; else they are an error"""
     device: Literal["cpu", "cuda"] | None = None
     """where to run; the GPU where there is one"""
 
@@ -132,7 +134,7 @@ class Test:
         if key not in self.worlds:
             words = tokenizer or made_tokenizer(self.split, 1)
             settings = self.settings if tokenizer is not None else replace(self.settings, size=BLIND_PIXELS)
-            # One environment at a time: scenes are large.
+            self.worlds.clear()  # one environment at a time: scenes are large
             self.worlds = {key: opened(settings, self.split, words, self.device)}
             self.worlds[key].shared = launched()
         return self.worlds[key]
@@ -146,7 +148,7 @@ def evaluate(arguments: Sequence[str]) -> int:
 
 
 def _evaluate(options: EvalOptions) -> int:
-    join()
+    join()  # on gloo, whatever the device: it is walks that are gathered, no gradients
     if options.agent is not None and options.data is None:
         wrong_usage(
             "an agent without a run needs --data FOLDER of houses or VLN-CE's episodes, or --annotations FOLDER and "
@@ -154,37 +156,58 @@ def _evaluate(options: EvalOptions) -> int:
         )
     runs = [trained(folder, options.device) for folder in options.runs]
     check_seeds(runs, MAY_DIFFER)
-    card, walks = judged(options, runs)
+    test = tested(options, runs)
+    card, walks = judged(options, runs, test) if test.split.goals else (None, unjudged(options, runs, test))
     if not is_first():
         return 0
     folder = options.output or output_folder(options)
     report.remove(folder)
     for name, each in walks.items():
         write_submission(folder / f"submission{name if len(walks) > 1 else ''}.json", each)
-    report.write(card, folder)
-    report.show(card)
+    if card is None:
+        print(f"{test.split.name} has no goals, so there is nothing to score here")  # noqa: T201
+    else:
+        report.write(card, folder)
+        report.show(card)
     print(f"written: {folder}")  # noqa: T201
     return 0
 
 
-def judged(options: EvalOptions, runs: Sequence[Trained]) -> tuple[report.Report, dict[str, list[Walk]]]:
+def unjudged(options: EvalOptions, runs: Sequence[Trained], test: Test) -> dict[str, list[Walk]]:
+    """The walks in a split that keeps its goals to itself, by what a file of them is called."""
+    if options.agent is not None:
+        raise UserError(
+            f"{test.split.file} has no goals; walk it with a trained run, or judge the agent on another split"
+        )
+    with progress(len(runs) * len(test.split.episodes), unit="walks") as bar:
+        watch = Watch(bar, test.split.name)
+        return {f"-seed{run.settings.seed}": run_walks(run, test, watch=watch) for run in runs}
+
+
+def judged(options: EvalOptions, runs: Sequence[Trained], test: Test) -> tuple[report.Report, dict[str, list[Walk]]]:
     """The report card, and the walks behind its main result by what a file of them is called."""
-    test = tested(options, runs)
+    counted = action_prior(test)
+    prior = None if isinstance(counted, str) else counted
     arms: list[report.Arm] = []
     if options.agent is not None:
+        if options.agent == "prior" and prior is None:
+            raise UserError(f"there is no action prior to walk by: {counted}")
         title = f"{options.agent} agent"
-        walks = fixed_seeds(options.agent, test, options)
+        walks = fixed_seeds(options.agent, test, options, prior)
         seeds = list(range(len(walks)))
     else:
         title = f"{runs[0].settings.policy} agent"
         walks, arms = policy_results(title, runs, test, options)
         seeds = [run.settings.seed for run in runs]
-    explored = [run.folder.name for run in runs if run.settings.train_split == test.split.name]
-    notes = [f"{', '.join(explored)} learned on this very split"] if explored else []
+    notes = learned_notes(runs, test.split.name)
+    if isinstance(counted, str):
+        notes.append(f"the action prior is left out: {counted}")
     if runs:  # the last one's world is open
         notes.append(unknown_words(runs[-1].tokenizer, test.world(runs[-1].tokenizer)))
-    arms += fixed_arms(test, options)
-    episodes = test.split.episodes
+        if skipped := test.world(runs[-1].tokenizer).env.skipped:
+            notes.append(f"{skipped} episodes that cannot be walked were left out")
+    arms += fixed_arms(test, options, prior)
+    episodes = [walk.episode for walk in walks[0]]
     minutes = [run.minutes for run in runs]
     if any(episode.level is not None for episode in episodes):
         notes.append("the houses and instructions are generated: these scores say nothing about R2R-CE")
@@ -205,6 +228,29 @@ def judged(options: EvalOptions, runs: Sequence[Trained]) -> tuple[report.Report
         parts=parts(walks),
     )
     return card, {f"-seed{seed}": each for seed, each in zip(seeds, walks, strict=True)}
+
+
+def learned_notes(runs: Sequence[Trained], split: str) -> list[str]:
+    """What of the runs' training makes their score on this split look better, or worse, than it is."""
+    notes = []
+    for run in runs:
+        if split in (run.settings.train_split, run.settings.select_split):
+            how = "learned" if split == run.settings.train_split else "was chosen"
+            notes.append(f"{run.folder.name} {how} on this very split")
+        begun = run.settings.begin_with
+        if begun is not None and (begun / "config.toml").is_file():
+            before = config.load(Config, begun / "config.toml", [])
+            if split in (before.train_split, before.select_split):
+                notes.append(f"{begun.name}, whose weights {run.folder.name} began with, learned on this very split")
+    return notes + [note for run in runs if (note := unfinished(run))]
+
+
+def unfinished(run: Trained) -> str:
+    """That a training has not come to its end, or nothing."""
+    steps = checkpoint.steps_saved(run.folder / "checkpoints")
+    if not steps or steps[-1] >= run.settings.steps or run.settings.patience is not None:
+        return ""
+    return f"{run.folder.name} has trained {steps[-1]} of its {run.settings.steps} steps"
 
 
 def unknown_words(tokenizer: Tokenizer, walked: World) -> str:
@@ -231,12 +277,14 @@ def tested(options: EvalOptions, runs: Sequence[Trained]) -> Test:
         where = f"{runs[0].folder} was trained with data = {data}, which" if runs else f"{data}"
         raise UserError(f"{where} does not exist; say where it is with --data")
     split = read_split(data, options.split, options.levels or settings.levels)
-    if options.episodes is not None and options.episodes < len(split.episodes):
-        count, every = options.episodes, len(split.episodes)
-        split = replace(split, episodes=tuple(split.episodes[i * every // count] for i in range(count)))
+    turn_deg = settings.turn_deg or turn_of(split.episodes)
+    if options.episodes is not None:
+        split = some(split, options.episodes)
     scenes = options.scenes or (settings.scenes if options.data is None else None)
     num_envs = min(options.num_envs, len(split.episodes))
-    settings = replace(settings, data=data, scenes=scenes, num_envs=num_envs)
+    settings = replace(
+        settings, data=data, scenes=scenes, num_envs=num_envs, turn_deg=turn_deg, skip=options.skip or settings.skip
+    )
     return Test(split, data, settings, chosen_device(options.device, allowed=DEVICES))
 
 
@@ -286,7 +334,8 @@ def policy_results(
         walks = [run_walks(run, test, watch=watch) for run in runs]
         for name, each in blind.items():
             watch.arm = f"{name.replace('_', ' ')} (trained)"
-            note = "" if len(each) == len(runs) else f"trained for {len(each)} of {len(runs)} runs"
+            told = [] if len(each) == len(runs) else [f"trained for {len(each)} of {len(runs)} runs"]
+            note = "; ".join([*told, *filter(None, map(unfinished, each))])
             found = rows([run_walks(run, test, watch=watch) for run in each])
             arms.append(report.Arm(watch.arm, "trained", found, note))
         for probe in probes:
@@ -297,22 +346,29 @@ def policy_results(
     return walks, arms
 
 
-def fixed_seeds(name: str, test: Test, options: EvalOptions) -> list[list[Walk]]:
+def action_prior(test: Test) -> ActionPrior | str:
+    """Of the training split's demonstrations of the levels that are walked, or why there is none."""
+    levels = {episode.level for episode in test.split.episodes}
+    try:
+        train = read_split(test.data, PRIOR_SPLIT, [level for level in LEVELS if level in levels] or LEVELS)
+    except UserError as error:  # the score stands without it, and the card says why it is not there
+        return str(error).partition("\n")[0]
+    walked = [train.demonstrations[each.id] for each in train.episodes if each.id in train.demonstrations]
+    return ActionPrior.counted(walked) if walked else f"{train.file} comes without demonstrations"
+
+
+def fixed_seeds(name: str, test: Test, options: EvalOptions, prior: ActionPrior | None) -> list[list[Walk]]:
     """The walks of an agent that needs no training, once for each seed where chance decides."""
-    prior = None
-    if name == "prior":
-        train = read_split(test.data, PRIOR_SPLIT, test.settings.levels)
-        prior = ActionPrior.counted(list(train.demonstrations.values()))
     count = max(options.seeds, SEEDS) if name in ("random", "prior") else 1
     return [fixed_walks(name, test.world(), prior=prior, seed=seed) for seed in range(count)]
 
 
-def fixed_arms(test: Test, options: EvalOptions) -> list[report.Arm]:
-    """The agents that need no training, the judged one left out."""
+def fixed_arms(test: Test, options: EvalOptions, prior: ActionPrior | None) -> list[report.Arm]:
+    """The agents that need no training, the judged one left out; the prior where there is one."""
     return [
-        report.Arm(FIXED_LABELS.get(name, name), "fixed", rows(fixed_seeds(name, test, options)))
+        report.Arm(FIXED_LABELS.get(name, name), "fixed", rows(fixed_seeds(name, test, options, prior)))
         for name in FIXED_AGENTS
-        if name != options.agent
+        if name != options.agent and (name != "prior" or prior is not None)
     ]
 
 

@@ -51,7 +51,7 @@ class Walks:
     expert: Tensor  # (batch, steps), what to do
     weight: Tensor  # (batch, steps), of that in the loss
     progress: Tensor  # (batch, steps), share of the way that is done, 0 to 1
-    categories: Tensor  # (frames, rows, columns) uint8: what is seen most in each part of the frame
+    categories: Tensor  # (frames, rows, columns) uint8: what is seen in the middle of each part of the frame
     goal: Tensor  # (frames, 3): metres from there to the goal, ahead, to the left and up
 
     def rounded(self) -> "Walks":
@@ -94,13 +94,6 @@ class Memory:
     attention: Tensor  # (envs, words): where the last step looked in the instruction
     patches: Tensor  # (envs, patches): where it looked in the frame
     progress: Tensor  # (envs,): how much of the way it believes to have done, 0 to 1
-
-    def select(self, rows: Tensor) -> "Memory":
-        """The memory of other environments: rows (envs,) int64 of this one's."""
-        nested = {"told", "layers"}
-        plain = {field.name: getattr(self, field.name)[rows] for field in fields(self) if field.name not in nested}
-        layers = tuple(tuple(tuple(part[rows] for part in state) for state in layer) for layer in self.layers)
-        return Memory(told=tuple(each[rows] for each in self.told), layers=layers, **plain)
 
     def renewed(self, starting: Tensor, others: "Memory") -> "Memory":
         """This memory, but for the environments that start anew, (envs,) bool, which have the others'."""

@@ -37,7 +37,7 @@ class Options:
     episode: tuple[str, ...] = ()
     """ids of episodes; without any: the best, the median and the worst of the split, by SPL, then nDTW"""
     episodes: int | None = None
-    """choose among so many episodes, evenly spread; among all where it is not given"""
+    """choose among so many episodes, drawn evenly; among all where it is not given"""
     data: Path | None = None
     """where the episodes lie; the run knows where it learned"""
     scenes: Path | None = None

@@ -15,6 +15,7 @@ from vlkit.attention import masked_softmax
 from vlkit.batches import Batches
 from vlkit.encoders.text import TextStates
 from vlkit.envs.episodes import Episode
+from vlkit.processes import processes
 from vlkit.tasks.navigation.data import Mirror, World
 from vlkit.tasks.navigation.rollouts import cut_to
 from vlkit.tasks.navigation.settings import Config, early_options
@@ -76,6 +77,7 @@ def learn_to_read(text: nn.Module, settings: Config, walked: World, folder: Path
     other = mirrored(fields)
 
     def loss(model: Reader, rows: Tensor, step: Step) -> tuple[Tensor, dict[str, float | Tensor]]:
+        rows = rows.cpu()
         words, mask, values = walked.words[rows], walked.mask[rows], told[rows]
         longest = cut_to(mask)
         words, mask = words[:, :longest], mask[:, :longest]
@@ -92,6 +94,6 @@ def learn_to_read(text: nn.Module, settings: Config, walked: World, folder: Path
 
     device = walked.env.device
     options = early_options(settings, steps=settings.reading_steps, learning_rate=2e-3, device=device)
-    batches: Batches[Tensor] = Batches(len(walked.episodes), TEXTS, torch.tensor)
+    batches: Batches[Tensor] = Batches(len(walked.episodes), -(-TEXTS // processes()) * processes(), torch.tensor)
     config = {"fields": {name: list(values) for name, values in fields.items()}}
     fit(Reader(text, fields), loss, batches, options=options, folder=folder, config=config)

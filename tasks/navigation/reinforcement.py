@@ -16,17 +16,15 @@ from torch import Tensor
 
 from vlkit.batches import stream_seed
 from vlkit.envs.navigation import STOP
+from vlkit.processes import processes
 from vlkit.tasks.navigation.critic import MatchingCritic
 from vlkit.tasks.navigation.data import World
 from vlkit.tasks.navigation.learning import advantages, imitation_loss, ppo_loss, weights
 from vlkit.tasks.navigation.model import START, NavigationPolicy, Walks, depth_bytes
 from vlkit.tasks.navigation.probes import blanked
 from vlkit.tasks.navigation.rollouts import drawn, fitted, padded
-from vlkit.tasks.navigation.settings import Config
+from vlkit.tasks.navigation.settings import Config, walk_parts
 from vlkit.train import Step
-
-STEP_COST = 0.01  # of each action: else a walk in circles loses nothing
-ARRIVED = 2.5  # as habitat-lab's reward for success
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ class Reinforcement:
     ) -> tuple[Tensor, Mapping[str, float | Tensor]]:
         """Rows say how many walks a step learns from -> the loss, and what to log"""
         settings, count = self.settings, len(rows)
-        parts = max(settings.num_envs // count, 1)
+        parts = walk_parts(settings, processes())
         cycle, place = divmod(step.index, parts * settings.epochs)
         if cycle != self.cycle or self.experience is None:
             episodes, limit = random_episodes(self.world, settings, step.seed)
@@ -139,7 +137,7 @@ def random_episodes(walked: World, settings: Config, seed: int) -> tuple[Tensor,
     generator = torch.Generator().manual_seed(seed)
     episodes = torch.randint(len(walked.episodes), (walked.env.num_envs,), generator=generator)
     expected = torch.tensor([walked.steps_expected(int(each)) for each in episodes])
-    return episodes, (expected * settings.patience_factor).long() + 5
+    return episodes, ((expected * settings.patience_factor).long() + 5).clamp(max=settings.max_steps)
 
 
 @torch.no_grad()
@@ -176,10 +174,9 @@ def experienced(
         action = torch.where(acting, drawn(logits.softmax(dim=1), draws[:, min(step, draws.shape[1] - 1)]), STOP)
         log_prob = logits.log_softmax(dim=1).gather(1, action[:, None])[:, 0]
         before = info["distance"]
-        observation, _, terminated, _, info = env.step(action)
+        observation, reward, terminated, _, info = env.step(action)
         cut = acting & ~terminated & (step + 1 >= limit)
         arrived = acting & terminated & env.succeeded()
-        reward = (before - info["distance"]).float() - STEP_COST + ARRIVED * arrived.float()
         done = (1 - before / start).clamp(0, 1).float()
         kept.append((*frame, last, expert, done, action, log_prob, value, reward, acting, terminated | cut, arrived))
         acting = acting & ~terminated & ~cut

@@ -104,24 +104,24 @@ def _record(
     start = info["distance"].clamp(min=0.1)
     acting = torch.ones(env.num_envs, dtype=torch.bool, device=device)
     acting[count:] = False
-    kept: list[tuple[Tensor, ...]] = []
+    rows: list[Tensor] = []  # of each step, who acts
+    kept: list[list[Tensor]] = [[] for _ in range(7)]
     step = 0
     while bool(acting.any()):
         expert = info["oracle_action"]
-        last = torch.where(observation["last_action"] < 0, START, observation["last_action"])
-        done = (1 - info["distance"] / start).clamp(0, 1).float()
-        kept.append(
-            (
-                observation["rgb"].clone(),
-                depth_bytes(observation["depth"]),
-                named_parts(observation["semantic"], writer.store.parts),
-                last,
-                expert,
-                done,
-                env.goal_offset(),
-                acting,
-            )
+        here = acting.nonzero()[:, 0]
+        rows.append(here)
+        values = (
+            observation["rgb"],
+            depth_bytes(observation["depth"]),
+            named_parts(observation["semantic"], writer.store.parts),
+            torch.where(observation["last_action"] < 0, START, observation["last_action"]),
+            expert,
+            (1 - info["distance"] / start).clamp(0, 1).float(),
+            env.goal_offset(),
         )
+        for column, value in zip(kept, values, strict=True):
+            column.append(value[here])
         chance, which, pick = draws[:, step].unbind(1)
         if policy is None or memory is None:
             random = 1 + (pick * (ACTIONS - 1)).long().clamp(max=ACTIONS - 2)
@@ -135,10 +135,13 @@ def _record(
         step += 1
         acting = acting & (expert != STOP) & (step < limit)
         observation, _, _, _, info = env.step(torch.where(acting, action, STOP))
-    columns = [torch.stack(column) for column in zip(*kept, strict=True)]
-    live = columns.pop()
+    whose = torch.cat(rows)
+    order, counts = whose.argsort(stable=True), torch.bincount(whose, minlength=env.num_envs).tolist()
+    columns = []
+    while kept:  # one after the other, for together they would be there twice
+        columns.append(torch.split(torch.cat(kept.pop(0))[order], counts))
     for row in range(count):
-        rgb, depth, categories, last_action, expert, done, goal = (column[live[:, row], row] for column in columns)
+        rgb, depth, categories, last_action, expert, done, goal = (column[row] for column in columns)
         writer.add(
             int(episodes[row]),
             rgb=rgb,
@@ -203,7 +206,7 @@ def policy_walks(
 ) -> list[Walk]:
     """Every episode of the world walked greedily, in their order; evaluation mode is the caller's.
 
-    In full precision and in batches of one size, so that no number depends on how many environments there are. The
+    In full precision, so that how many environments there are makes no difference that shows. The
     walks of the episodes whose numbers are in `films` come with what the policy saw and thought.
     """
     words = cut_to(world.mask)
@@ -217,7 +220,7 @@ def policy_walks(
         shown = Shown(logits.softmax(1), memory.attention, memory.patches, memory.progress) if films else None
         return logits.argmax(dim=1), memory, shown
 
-    return _walked(world, begin, act, Memory.renewed, films, watch)
+    return _walked(world, begin, act, Memory.renewed, films, watch, transform)
 
 
 def fixed_walks(
@@ -270,6 +273,7 @@ def _walked(
     renewed: Callable[[Any, Tensor, Any], Any],
     films: Collection[int],
     watch: Callable[[int], None] | None,
+    transform: Transform = dict,
 ) -> list[Walk]:
     """Every episode once: where some have ended, the next ones begin in their environments.
 
@@ -291,7 +295,7 @@ def _walked(
     while bool(walking.any()):
         # What has nothing to walk stands still, and so costs no more than its picture.
         filmed = [(i, row) for i, row in enumerate(rows) if row in films_of and not bool(env.ended[i])]
-        seen = [observation["rgb"][i].clone() for i, _ in filmed]
+        seen = [transform(observation)["rgb"][i].clone() for i, _ in filmed] if filmed else []
         actions, state, shown = act(observation, state)
         if shown is not None:
             for (i, row), rgb in zip(filmed, seen, strict=True):

@@ -10,6 +10,7 @@ from typing import Literal
 
 from vlkit import config
 from vlkit.envs.house import benchmark
+from vlkit.errors import UserError
 from vlkit.tasks.navigation import pictures
 from vlkit.tasks.navigation.evaluation import evaluate
 from vlkit.tasks.navigation.settings import Config
@@ -54,6 +55,11 @@ def quickstart(arguments: Sequence[str]) -> int:
         walks=WALKS,
     )
     if not benchmark.is_there(houses):
+        if (run / "config.toml").is_file():
+            raise UserError(
+                f"{run} learned in other houses than --seed {options.seed} --minutes {options.minutes:g} makes, and they "
+                f"would be lost; name a new folder with --output, or delete {options.output}"
+            )
         benchmark.generate(houses)
     steps = max(round(STEPS * share), 12)
     settings = Config(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from vlkit.batches import Batches
 from vlkit.encoders.image import ImageGrid
+from vlkit.processes import processes
 from vlkit.tasks.navigation.learning import NAMED_PATCHES, at_patches, of_patches
 from vlkit.tasks.navigation.model import NavigationPolicy, pixels
 from vlkit.tasks.navigation.settings import Config, early_options
@@ -45,5 +46,5 @@ def learn_to_see(
         return F.cross_entropy(named, right), {"named": (named.argmax(dim=1) == right).float().mean()}
 
     options = early_options(settings, steps=settings.seeing_steps, learning_rate=3e-3, device=device)
-    batches: Batches[Tensor] = Batches(source.frame_count, FRAMES, torch.tensor)
+    batches: Batches[Tensor] = Batches(source.frame_count, -(-FRAMES // processes()) * processes(), torch.tensor)
     fit(Seer(policy), loss, batches, options=options, folder=folder, config={"frames": source.frame_count})

@@ -11,6 +11,7 @@ from vlkit.encoders.image import image_encoder
 from vlkit.encoders.text import TEXT_ENCODERS, text_encoder
 from vlkit.envs.navigation import METRICS
 from vlkit.plugins import nearest
+from vlkit.processes import processes
 from vlkit.tasks.navigation.model import CrossModal, DepthCNN, FrameEncoder, NavigationPolicy, Seq2Seq
 from vlkit.train import TrainOptions
 
@@ -34,12 +35,12 @@ COUNTS = (
         "max_steps",
         "select_episodes",
     ),
-    *("candidates", "processes"),
+    *("candidates", "processes", "epochs", "critic_steps"),
 )
-SHARES = ("expert_share", "expert_decay", "noise", "mirror", "start_levels_until")
+SHARES = ("expert_share", "expert_decay", "noise", "mirror", "start_levels_until", "discount", "gae_lambda")
 WEIGHTS = (
     *("inflection", "progress", "semantics", "pointing"),
-    *("entropy", "value_weight", "intrinsic", "imitation_weight"),
+    *("entropy", "value_weight", "intrinsic", "imitation_weight", "clip"),
 )
 
 
@@ -62,7 +63,7 @@ class Config:
     select_split: str = "val_seen"
     """what chooses between checkpoints; never the split that is reported"""
     select_episodes: int = 200
-    """so many of them, evenly spread"""
+    """so many of them, drawn evenly"""
 
     policy: Literal["cma", "seq2seq"] = "cma"
     """cma: two LSTMs, attention from state to instruction and from instruction to frame; seq2seq: one LSTM"""
@@ -124,6 +125,10 @@ class Config:
     """bound of the store on disk; a frame of 64x64 takes 16 KB"""
     stop_m: float = 0.5
     """the expert stops so near the goal"""
+    turn_deg: float | None = None
+    """of a turn, in training and ever after; 30 where all that is learned from are starters and 15 else, if not given"""
+    skip: bool = False
+    """leave out, and count, episodes that cannot be walked; else they are an error"""
     inflection: float = 3.2
     """weight of steps at which the demonstration changes its action (Wijmans et al. 2019)"""
     progress: float = 0.5
@@ -171,7 +176,7 @@ class Config:
     """walks of an instruction, of which the matching critic chooses one to imitate (sil)"""
 
     steps: int = 6000
-    """optimizer steps"""
+    """optimizer steps, which the rounds divide: a finished run of several is not to be made longer"""
     batch_size: int = 16
     """walks a step"""
     learning_rate: float = 2e-3
@@ -228,6 +233,28 @@ class Config:
             raise ValueError(f"size = {self.size}, expected a multiple of 8 pixels")
         if self.stop_m <= 0 or self.patience_factor < 1:
             raise ValueError("stop_m must be above 0, and patience_factor at least 1")
+        if self.turn_deg is not None and not 0 < self.turn_deg <= 180:
+            raise ValueError(f"turn_deg = {self.turn_deg}, expected degrees above 0 and at most 180")
+        if not (self.rgb or self.depth):
+            raise ValueError(
+                "rgb and depth are both off, and the agent would see nothing; to train a blind one, see arms"
+            )
+        if self.threads is not None and self.threads < 1:
+            raise ValueError(f"threads = {self.threads}, expected at least 1")
+        if self.batch_size % (self.accumulate * self.processes):
+            raise ValueError(
+                f"batch_size = {self.batch_size} does not divide into accumulate = {self.accumulate} parts for each of "
+                f"processes = {self.processes}; take a multiple of {self.accumulate * self.processes}"
+            )
+        if self.method != "imitation" and self.accumulate > 1:
+            raise ValueError(
+                f"accumulate = {self.accumulate} with method {self.method}: take a smaller batch_size instead"
+            )
+        if self.method in ("ppo", "rcm") and (self.dropout or self.word_dropout):
+            raise ValueError(
+                f"dropout = {self.dropout} and word_dropout = {self.word_dropout} with method {self.method}, which compares "
+                "a policy with itself; set both to 0"
+            )
         if self.rounds > self.steps:
             raise ValueError(f"rounds = {self.rounds} and steps = {self.steps}: a round lasts at least one step")
         if self.method == "sil" and self.begin_with is None:
@@ -263,6 +290,7 @@ def train_options(settings: Config) -> TrainOptions:
         higher_is_better=settings.monitor.rpartition("/")[2] not in ("distance_to_goal", "steps", "collisions"),
         optimizer="adamw",
         save_every=save_every(settings),
+        stop_every=cycle_steps(settings),
     )
 
 
@@ -289,9 +317,19 @@ def save_every(settings: Config) -> int:
         whole = settings.round_steps if settings.rounds > 1 else settings.evaluate_every
         part = max(steps for steps in range(1, min(SAVE_EVERY, whole) + 1) if whole % steps == 0)
         return part if part > SAVE_EVERY // 5 else whole
-    parts = 1 if settings.method == "sil" else max(settings.num_envs // settings.batch_size, 1)
-    cycle = parts * settings.epochs
-    return -(-settings.evaluate_every // cycle) * cycle
+    return -(-settings.evaluate_every // cycle_steps(settings)) * cycle_steps(settings)
+
+
+def cycle_steps(settings: Config) -> int:
+    """Steps that learn from the same walks of the policy, between which nothing can be taken up again."""
+    if settings.method == "imitation":
+        return 1
+    return settings.epochs * (1 if settings.method == "sil" else walk_parts(settings, processes()))
+
+
+def walk_parts(settings: Config, count: int) -> int:
+    """Steps in which one of `count` processes goes over all its walks once."""
+    return max(settings.num_envs * count // settings.batch_size, 1)
 
 
 def built_frames(settings: Config) -> FrameEncoder:

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from vlkit.errors import UserError
-from vlkit.files import cannot_write
+from vlkit.files import cannot_write, locked
 
-FORMAT = 2
+FORMAT = 3
 MARKER = "round.json"
 STEP = np.dtype([("last_action", "u1"), ("expert", "u1"), ("progress", "f4"), ("goal", "f4", 3)])
 WALK = np.dtype([("episode", "i8"), ("first", "i8"), ("steps", "i8")])
@@ -49,6 +49,7 @@ class Round:
         try:
             said = json.loads((folder / MARKER).read_text(encoding="utf-8"))
             self.size, self.parts, frames = int(said["size"]), int(said["parts"]), int(said["frames"])
+            self.source = str(said["source"])
             self.walks = np.fromfile(folder / "walks", WALK)
             shapes: dict[str, tuple[int, ...]] = {
                 "rgb": (self.size, self.size, 3),
@@ -70,15 +71,24 @@ class Round:
 class Store:
     """The rounds of one run. `most_frames` bounds them together.
 
-    `lent` is the folder of another run's first round, which no policy walked: where it is there, it is this one's too.
+    source: what rounds are recorded from, in a word; UserError for a round that was recorded from something else.
+    lent: the folder of another run's first round, which no policy walked: where it is there, it is this one's too.
     """
 
     def __init__(
-        self, folder: str | Path, *, size: int, parts: int, most_frames: int, lent: Path | None = None
+        self,
+        folder: str | Path,
+        *,
+        size: int,
+        parts: int,
+        most_frames: int,
+        source: str = "",
+        lent: Path | None = None,
     ) -> None:
         self.folder, self.size, self.parts, self.most_frames = Path(folder), size, parts, most_frames
-        self.lent = lent
+        self.source, self.lent = source, lent
         self.opened: dict[int, Round] = {}
+        self.gone: set[int] = set()  # rounds that are there and left out
 
     @property
     def frame_bytes(self) -> int:
@@ -89,12 +99,19 @@ class Store:
         """The rounds that are there, oldest first."""
         found = self.folder.glob("round-*") if self.folder.is_dir() else ()
         own = {int(each.name.removeprefix("round-")) for each in found if (each / MARKER).is_file()}
-        return sorted(own | ({0} if self.lent is not None and (self.lent / MARKER).is_file() else set()))
+        lent = {0} if self.lent is not None and (self.lent / MARKER).is_file() else set()
+        return sorted((own | lent) - self.gone)
 
     def round(self, number: int) -> Round:
         """A round that is there."""
         if number not in self.opened:
-            self.opened[number] = Round(self.path(number))
+            found = Round(self.path(number))
+            if (found.size, found.parts, found.source) != (self.size, self.parts, self.source):
+                raise UserError(
+                    f"{self.path(number)} was recorded from other episodes or with other settings; delete it, and it is "
+                    "recorded anew, or name another folder for this run"
+                )
+            self.opened[number] = found
         return self.opened[number]
 
     def path(self, number: int) -> Path:
@@ -122,19 +139,28 @@ class Store:
         return RoundWriter(self, number)
 
     def make_room(self) -> list[int]:
-        """Removes the oldest rounds until the bound holds; returns their numbers. The newest always stays."""
-        numbers = self.numbers()
-        counts = {number: self.round(number).frame_count for number in numbers}
-        removed = []
-        while len(numbers) > 1 and sum(counts[number] for number in numbers) > self.most_frames:
-            number = numbers.pop(0)
+        """Leaves out what is older than the newest rounds that fit within the bound; returns the numbers of what it left.
+
+        What is left out stays on the disk until `delete`: of several processes each finds out by itself what it is.
+        """
+        kept: list[int] = []
+        frames = 0
+        for number in reversed(self.numbers()):
+            frames += self.round(number).frame_count
+            # Behind a gap there is only what another run lends, which would come back when a killed run goes on.
+            if kept and (number != kept[-1] - 1 or frames > self.most_frames):
+                break
+            kept.append(number)
+        removed = [number for number in self.numbers() if number not in kept]
+        self.gone |= set(removed)
+        for number in removed:
             self.opened.pop(number, None)
-            if self.path(number) == self.lent:
-                self.lent = None
-            else:
-                shutil.rmtree(self.path(number), ignore_errors=True)
-            removed.append(number)
         return removed
+
+    def delete(self, numbers: Sequence[int]) -> None:
+        """Removes rounds from the disk, but for what another run lends."""
+        for number in numbers:
+            shutil.rmtree(self.folder / f"round-{number:04d}", ignore_errors=True)
 
     def walks(self, first: int, last: int) -> np.ndarray:
         """(walks, 2) int64: the round and the place in it of every walk of these rounds that are there"""
@@ -187,10 +213,11 @@ class RoundWriter:
         self.temporary = store.folder / f".{self.final.name}.tmp"
         self.frames = 0
         self.walks: list[tuple[int, int, int]] = []
-        self.stack = ExitStack()
+        self.lock, self.stack = ExitStack(), ExitStack()
         self.files: dict[str, BinaryIO] = {}
 
     def __enter__(self) -> Self:
+        self.lock.enter_context(locked(self.store.folder, "recording walks"))
         shutil.rmtree(self.temporary, ignore_errors=True)  # what a killed recording left
         try:
             self.temporary.mkdir(parents=True)
@@ -240,7 +267,13 @@ class RoundWriter:
             self.stack.close()
             if kind is None:
                 np.array(self.walks, WALK).tofile(self.temporary / "walks")
-                said = {"format": FORMAT, "size": self.store.size, "parts": self.store.parts, "frames": self.frames}
+                said = {
+                    "format": FORMAT,
+                    "size": self.store.size,
+                    "parts": self.store.parts,
+                    "source": self.store.source,
+                    "frames": self.frames,
+                }
                 (self.temporary / MARKER).write_text(json.dumps(said) + "\n", encoding="utf-8")
                 shutil.rmtree(self.final, ignore_errors=True)
                 self.temporary.rename(self.final)
@@ -253,3 +286,4 @@ class RoundWriter:
     def _drop(self) -> None:
         self.stack.close()
         shutil.rmtree(self.temporary, ignore_errors=True)
+        self.lock.close()

@@ -1,5 +1,7 @@
 """Training a navigator by imitation: demonstrations first, then rounds of its own walks with the expert's advice."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -11,11 +13,12 @@ from torch import Tensor
 
 from vlkit import checkpoint, config
 from vlkit.batches import Batches, moved, seed_everything, stream_seed
+from vlkit.envs.navigation import turn_of
 from vlkit.errors import UserError
-from vlkit.processes import every_core, is_first, side_by_side, wait_for_all
+from vlkit.processes import every_core, is_first, join, side_by_side, wait_for_all
 from vlkit.progress import progress
 from vlkit.tasks.navigation.critic import MatchingCritic, telling_loss
-from vlkit.tasks.navigation.data import Mirror, Split, World, batch, made_tokenizer, read_split, world
+from vlkit.tasks.navigation.data import Mirror, Split, World, batch, made_tokenizer, read_split, some, world
 from vlkit.tasks.navigation.learning import imitation_loss, pointing_loss, progress_loss, rarity, semantics_loss
 from vlkit.tasks.navigation.model import NavigationPolicy, Walks
 from vlkit.tasks.navigation.probes import blanked
@@ -37,8 +40,8 @@ from vlkit.text import Tokenizer
 from vlkit.train import FitResult, Step, chosen_device, fit
 
 DEVICES = ("cpu", "cuda")
-# These may differ when a run goes on: none of them changes what it learns.
-FREE = ("data", "scenes", "output", "threads", "arms", "num_envs", "select_episodes")
+# These may differ when a run goes on: none of them changes what it learns. Episodes in `data` must be the same ones.
+FREE = ("data", "scenes", "output", "threads", "arms")
 COUNTED_FRAMES = 4000  # in which it is counted how often each category is seen
 PARTS = 8  # rows and columns of the parts of a frame whose category is kept
 
@@ -51,7 +54,9 @@ def train_with_arms(settings: Config, folder: Path) -> FitResult:
 
 
 def _train_with_arms(settings: Config, folder: Path) -> FitResult:
+    join(chosen_device(settings.device, allowed=DEVICES).type)
     worlds = Worlds(settings)
+    settings = worlds.settings
     result = training(settings, folder, worlds)
     for arm in settings.arms:
         blind = replace(settings, blank=ARMS[arm], arms=(), output=folder / "arms" / arm)
@@ -63,7 +68,6 @@ class Worlds:
     """What a run walks in: the split that it learns from and, in the first process, the one that it is chosen on."""
 
     def __init__(self, settings: Config) -> None:
-        self.settings = settings
         self.device = chosen_device(settings.device, allowed=DEVICES)
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
@@ -73,7 +77,8 @@ class Worlds:
         # Who goes on with another run's weights goes on with its words.
         made = made_tokenizer(train, settings.min_count) if begun is None else Tokenizer.load(begun / "tokenizer.json")
         self.tokenizer = made
-        self.train = opened(settings, train, self.tokenizer, self.device, semantic=True)
+        self.settings = replace(settings, turn_deg=settings.turn_deg or turn_of(train.episodes))
+        self.train = opened(self.settings, train, self.tokenizer, self.device, semantic=True)
         self.categories: tuple[str, ...] = tuple(self.train.env.categories)
         if begun is not None:
             self.categories = tuple(checkpoint.load_weights(begun)[0].get("categories", self.categories))
@@ -82,11 +87,8 @@ class Worlds:
 
     @cached_property
     def select(self) -> World:
-        """Episodes that are evenly spread over the split that checkpoints are chosen on."""
-        every = len(self.chosen_on.episodes)
-        count = min(self.settings.select_episodes, every)
-        spaced = tuple(self.chosen_on.episodes[i * every // count] for i in range(count))
-        return opened(self.settings, replace(self.chosen_on, episodes=spaced), self.tokenizer, self.device)
+        """Some episodes of the split that checkpoints are chosen on."""
+        return opened(self.settings, some(self.chosen_on, self.settings.select_episodes), self.tokenizer, self.device)
 
 
 def opened(
@@ -102,6 +104,8 @@ def opened(
         max_words=settings.max_words,
         max_steps=settings.max_steps,
         stop_m=settings.stop_m,
+        turn_deg=settings.turn_deg,
+        skip=settings.skip,
         semantic=semantic,
         device=device,
         threads=settings.threads,
@@ -117,7 +121,7 @@ def training(settings: Config, folder: Path, worlds: Worlds, store: Path | None 
     tokenizer, categories = worlds.tokenizer, worlds.categories
     policy = built_policy(settings, vocabulary=tokenizer.size, categories=len(categories))
     if settings.begin_with is not None:
-        begin(policy, settings.begin_with)
+        begin(policy, settings.begin_with, settings.blank)
     lessons = Lessons(settings, worlds.train, folder / "store", first=store)
     if settings.begin_with is None:
         first_lessons(policy, settings, worlds, lessons, folder)
@@ -134,7 +138,7 @@ def training(settings: Config, folder: Path, worlds: Worlds, store: Path | None 
         options=replace(train_options(settings), device="cuda" if worlds.device.type == "cuda" else "cpu"),
         folder=folder,
         config=config.as_dict(settings) | {"categories": list(categories)},
-        may_change=FREE,
+        may_change=(*FREE, "num_envs") if settings.method == "imitation" else FREE,
         files={"tokenizer.json": tokenizer.to_json()},
         accepted=lambda: config.save(settings, folder / "config.toml"),
         evaluate=lambda model, step: selection_scores(model, settings, worlds.select),  # in the first process alone
@@ -170,11 +174,22 @@ def batches(settings: Config) -> Batches[Tensor]:
     )
 
 
-def begin(policy: NavigationPolicy, run: Path) -> None:
-    """Gives the policy the best weights of another run; UserError where they are of another model."""
-    folder = begun_weights(run)
-    _, tensors = checkpoint.load_weights(folder)
-    checkpoint.restore(policy, tensors, folder)
+def begin(policy: NavigationPolicy, run: Path, blank: tuple[str, ...]) -> None:
+    """Gives the policy the best weights of another run, of its arm where one without some input begins.
+
+    UserError where they are of another model, and where they have learned with what this one is to do without.
+    """
+    arm = next((name for name, without in ARMS.items() if blank and without == blank), None)
+    for place in [run, *([run / "arms" / arm] if arm else [])]:
+        if (place / "best").is_dir():
+            values, tensors = checkpoint.load_weights(place / "best")
+            if tuple(values.get("blank", ())) == blank:
+                checkpoint.restore(policy, tensors, place / "best")
+                return
+    without = f"without {', '.join(blank)}" if blank else "with all inputs"
+    raise UserError(
+        f"{run} holds no weights that learned {without}, as this agent does; begin with a run that has some"
+    )
 
 
 def begun_weights(run: Path) -> Path:
@@ -190,8 +205,9 @@ class Lessons:
 
     def __init__(self, settings: Config, walked: World, folder: Path, first: Path | None = None) -> None:
         self.settings, self.world = settings, walked
-        lent = None if first is None else store_in(first, settings).path(0)
-        self.store = store_in(folder, settings, lent)
+        source = source_of(settings, walked.split)
+        lent = None if first is None else store_in(first, settings, source).path(0)
+        self.store = store_in(folder, settings, source, lent)
         self.mirror = Mirror(walked.tokenizer) if settings.mirror else None
         self.unknown = walked.tokenizer.unknown if "instruction" in settings.blank else None
         self.ready = -1
@@ -231,7 +247,7 @@ class Lessons:
         """The walks of a step, on its device; `number` is the round that must be ready."""
         assert self.ready == number
         settings = self.settings
-        generator = torch.Generator().manual_seed(step.seed)
+        rows, generator = rows.cpu(), torch.Generator().manual_seed(step.seed)
         early = step.index < settings.start_levels_until * step.steps
         table = self.easy if early and len(self.easy) else self.table
         # Rows come in shuffled epochs of a round's length: spread over all walks they still meet each equally often.
@@ -257,12 +273,14 @@ class Lessons:
     def prepare(self, policy: NavigationPolicy | None, number: int) -> None:
         """Records round `number` unless it is there already, makes room, and lists what is learned from."""
         settings = self.settings
-        if is_first():
-            if number not in self.store.numbers():
-                with every_core():
-                    self.record(policy, number)
-            self.store.make_room()
+        if is_first() and number not in self.store.numbers():
+            with every_core():
+                self.record(policy, number)
         wait_for_all()
+        left_out = self.store.make_room()
+        wait_for_all()
+        if is_first():
+            self.store.delete(left_out)
         shown = self.store.round(self.store.numbers()[0]).frames["categories"]
         self.rarity = rarity(torch.from_numpy(shown[:: max(len(shown) // COUNTED_FRAMES, 1)].copy()))
         levels = [episode.level for episode in self.world.episodes]
@@ -285,7 +303,7 @@ class Lessons:
         expected = torch.tensor([walked.steps_expected(int(each)) for each in episodes])
         order = expected.argsort(stable=True)  # those of like length together, or most environments would wait
         episodes, expected = episodes[order], expected[order]
-        most = (expected * settings.patience_factor).long() + 5
+        most = ((expected * settings.patience_factor).long() + 5).clamp(max=settings.max_steps)
         share = settings.expert_share * settings.expert_decay ** (number - 1) if number else 1.0
         training = policy is not None and policy.training
         if policy is not None:
@@ -318,9 +336,18 @@ class Lessons:
             policy.train(training)
 
 
-def store_in(folder: Path, settings: Config, lent: Path | None = None) -> Store:
+def store_in(folder: Path, settings: Config, source: str, lent: Path | None = None) -> Store:
     """The store of a run with these settings."""
-    return Store(folder, size=settings.size, parts=PARTS, most_frames=settings.store_frames, lent=lent)
+    return Store(folder, size=settings.size, parts=PARTS, most_frames=settings.store_frames, source=source, lent=lent)
+
+
+def source_of(settings: Config, split: Split) -> str:
+    """What recorded walks depend on, beside the weights of who walked, as a hash."""
+    names = ("stop_m", "turn_deg", "max_steps", "noise", "expert_share", "expert_decay", "patience_factor", "seed")
+    counts = ("round_episodes", "policy_episodes")
+    told = [[each.id, each.scene, each.start_position, each.instruction] for each in split.episodes]
+    document = [[getattr(settings, name) for name in (*names, *counts)], told]
+    return hashlib.sha256(json.dumps(document).encode()).hexdigest()[:16]
 
 
 def trained_critic(settings: Config, folder: Path, worlds: Worlds, lessons: Lessons) -> MatchingCritic:

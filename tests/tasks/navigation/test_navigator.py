@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,10 @@ from safetensors.torch import load_file
 
 from vlkit import report
 from vlkit.cli import main
+from vlkit.envs.episodes import NOWHERE, read_episodes, write_episodes
 from vlkit.envs.house.benchmark import Arguments, generate
 from vlkit.tasks.navigation import settings
+from vlkit.tasks.navigation.evaluation import EvalOptions, tested, trained
 from vlkit.tasks.navigation.training import Lessons
 
 SMALL = """
@@ -172,6 +176,51 @@ def test_agents_without_colour_or_depth_train(experiment: Path, tmp_path: Path, 
     assert main(["train", str(experiment), *words]) == 0
 
 
+def test_an_agent_turns_as_it_learned_to(run: Path) -> None:
+    assert trained(run, "cpu").settings.turn_deg == 30, "all that it learned from are starters"
+    options = EvalOptions(runs=(run,), split="val_seen", device="cpu")
+    assert tested(options, [trained(run, "cpu")]).world().env.turn_deg == 30
+
+
+def test_a_score_stands_without_a_prior_and_in_unfinished_training(run: Path, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for name in ("scenes", "val_unseen"):
+        (tmp_path / "data" / name).symlink_to(data / name)
+    half = tmp_path / "half"
+    shutil.copytree(run, half)
+    newest = sorted((half / "checkpoints").glob("step-*"))[-1]
+    shutil.rmtree(newest)
+    words = ["--data", str(tmp_path / "data"), "--output", str(tmp_path / "eval")]
+    assert main(["eval", str(half), *words]) == 0
+    card = report.read(tmp_path / "eval")
+    assert "action prior" not in {arm.name for arm in card.arms}
+    assert any("the action prior is left out" in note for note in card.notes)
+    assert any("half has trained 3 of its 6 steps" in note for note in card.notes)
+
+
+def test_a_split_that_keeps_its_goals_is_walked_and_not_scored(
+    run: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "scenes").symlink_to(data / "scenes")
+    every = read_episodes(data / "test" / "test.json.gz")
+    secret = [replace(each, goal=NOWHERE, room=None, reference_path=()) for each in every.episodes[:5]]
+    write_episodes(tmp_path / "data" / "test" / "test.json.gz", secret, every.vocabulary)
+    words = ["--split", "test", "--data", str(tmp_path / "data"), "--output", str(tmp_path / "eval")]
+    assert main(["eval", str(run), *words]) == 0
+    assert "test has no goals, so there is nothing to score here" in capsys.readouterr().out
+    assert len(json.loads((tmp_path / "eval" / "submission.json").read_text())) == 5
+    assert not (tmp_path / "eval" / "report.json").exists()
+
+
+def test_an_arm_does_not_begin_with_what_it_is_to_do_without(
+    run: Path, experiment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--begin-with", str(run), "--blank", "depth", "--output", str(tmp_path / "run")]
+    assert main(["train", str(experiment), *words]) == 1
+    assert "holds no weights that learned without depth" in capsys.readouterr().err
+
+
 def test_agents_without_a_run_are_judged(data: Path, tmp_path: Path) -> None:
     words = ["--agent", "shortest", "--data", str(data), "--levels", "starter", "--output", str(tmp_path)]
     assert main(["eval", *words]) == 0
@@ -193,6 +242,12 @@ def test_agents_without_a_run_are_judged(data: Path, tmp_path: Path) -> None:
         (["--levels", "long"], "none of the levels long"),
         (["--select-split", "val", "--monitor", "val/success"], "val"),
         (["--store-frames", "10"], "does not fit into a store of 10"),
+        (["--no-rgb", "--no-depth"], "the agent would see nothing"),
+        (["--threads", "0"], "threads = 0, expected at least 1"),
+        (["--epochs", "0"], "epochs = 0, expected at least 1"),
+        (["--processes", "3"], "batch_size = 4 does not divide into accumulate = 1 parts for each of processes = 3"),
+        (["--method", "ppo"], "set both to 0"),
+        (["--turn-deg", "0"], "turn_deg = 0.0, expected degrees above 0"),
     ],
 )
 def test_a_mistake_is_one_message(
@@ -219,6 +274,8 @@ def test_quickstart_goes_from_nothing_to_report_and_pictures(
         monkeypatch.setattr(run, name, value)
     assert main(["quickstart", "--output", str(tmp_path / "quick"), "--minutes", "1", "--device", "cpu"]) == 0
     printed = capsys.readouterr().out
+    assert main(["quickstart", "--output", str(tmp_path / "quick"), "--minutes", "1", "--seed", "1"]) == 1
+    assert "learned in other houses than --seed 1 --minutes 1 makes" in capsys.readouterr().err
     assert (tmp_path / "quick" / "run" / "eval" / "val_unseen" / "report.md").is_file()
     assert len(list((tmp_path / "quick" / "run" / "explain" / "val_unseen").glob("*.gif"))) == 3
     assert "these scores say nothing about R2R-CE" in printed
@@ -227,6 +284,7 @@ def test_quickstart_goes_from_nothing_to_report_and_pictures(
 @pytest.mark.parametrize("method", ["ppo", "rcm"])
 def test_reward_trains_on_from_an_imitator(method: str, experiment: Path, run: Path, tmp_path: Path) -> None:
     words = ["--method", method, "--begin-with", str(run), "--critic-steps", "2", "--output", str(tmp_path / "run")]
+    words += ["--dropout", "0", "--word-dropout", "0"]
     assert main(["train", str(experiment), *words]) == 0
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     logged = next(line for line in lines if "actor" in line)
@@ -260,7 +318,10 @@ def test_self_imitation_needs_a_critic(
     assert "has no matching critic" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("words", [["--rounds", "2", "--steps", "4"], ["--method", "ppo", "--steps", "4"]])
+@pytest.mark.parametrize(
+    "words",
+    [["--rounds", "2", "--steps", "4"], ["--method", "ppo", "--steps", "4", "--dropout", "0", "--word-dropout", "0"]],
+)
 def test_two_processes_train_together(experiment: Path, tmp_path: Path, words: list[str]) -> None:
     folder = tmp_path / "run"
     assert main(["train", str(experiment), *words, "--processes", "2", "--output", str(folder)]) == 0

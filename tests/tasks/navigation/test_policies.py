@@ -134,16 +134,16 @@ def test_attention_over_words_sums_to_one_and_leaves_padding_out() -> None:
     assert not memory.attention[~recorded.mask].any()
 
 
-def test_memory_of_other_environments_goes_on_as_theirs() -> None:
+def test_memory_begins_anew_in_some_environments_alone() -> None:
     agent, recorded = policy().eval(), walks()
     memory = agent.start(recorded.words, recorded.mask)
     seen = {"rgb": recorded.rgb[:3], "depth": recorded.depth[:3].float() * 0.04, "last_action": torch.tensor([-1] * 3)}
     logits, _, memory = agent(seen, memory)
-    rows = torch.tensor([2, 0])
-    expected, _, _ = agent({name: value[rows] for name, value in seen.items()}, memory.select(rows))
     again, _, _ = agent(seen, memory)
-    torch.testing.assert_close(expected, again[rows])
     assert not torch.equal(logits, again), "the memory has changed nothing"
+    anew = torch.tensor([False, True, False])
+    mixed, _, _ = agent(seen, memory.renewed(anew, agent.start(recorded.words, recorded.mask)))
+    torch.testing.assert_close(mixed, torch.where(anew[:, None], logits, again))
 
 
 @pytest.mark.parametrize("kind", ["cma", "seq2seq"])

@@ -2,6 +2,8 @@
 
 import errno
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,8 @@ from vlkit.errors import UserError
 from vlkit.tasks.navigation.store import MARKER, Store
 
 
-def store(folder: Path, most_frames: int = 100, lent: Path | None = None) -> Store:
-    return Store(folder, size=8, parts=2, most_frames=most_frames, lent=lent)
+def store(folder: Path, most_frames: int = 100, lent: Path | None = None, source: str = "") -> Store:
+    return Store(folder, size=8, parts=2, most_frames=most_frames, lent=lent, source=source)
 
 
 def walk(steps: int, shade: int) -> dict[str, Tensor]:
@@ -75,7 +77,7 @@ def test_an_interrupted_round_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert kept.numbers() == []
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.glob("*round*")) == []
 
 
 def test_what_a_killed_recording_left_is_recorded_anew(tmp_path: Path) -> None:
@@ -84,7 +86,7 @@ def test_what_a_killed_recording_left_is_recorded_anew(tmp_path: Path) -> None:
     (tmp_path / ".round-0000.tmp" / "rgb").write_bytes(b"half")
     recorded(kept, 0, 3)
     assert kept.numbers() == [0]
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["round-0000"]
+    assert sorted(each.name for each in tmp_path.glob("*round*")) == ["round-0000"]
 
 
 def test_the_oldest_rounds_make_room(tmp_path: Path) -> None:
@@ -93,8 +95,42 @@ def test_the_oldest_rounds_make_room(tmp_path: Path) -> None:
         recorded(kept, number, 4)
     assert kept.make_room() == [0]
     assert kept.numbers() == [1, 2]
+    kept.delete([0])
     assert not kept.path(0).exists()
     assert kept.walks(0, 2)[:, 0].tolist() == [1, 2]
+
+
+def test_what_another_run_lends_does_not_come_back_behind_a_gap(tmp_path: Path) -> None:
+    recorded(store(tmp_path / "other"), 0, 1)
+    kept = store(tmp_path / "own", most_frames=8, lent=tmp_path / "other" / "round-0000")
+    recorded(kept, 1, 7)
+    recorded(kept, 2, 5)
+    assert kept.make_room() == [0, 1]
+    kept.delete([0, 1])
+    again = store(tmp_path / "own", most_frames=8, lent=tmp_path / "other" / "round-0000")
+    assert again.make_room() == [0]
+    assert again.numbers() == [2]
+    assert (tmp_path / "other" / "round-0000").is_dir(), "what is lent is not the borrower's to delete"
+
+
+def test_a_round_of_other_episodes_is_refused(tmp_path: Path) -> None:
+    recorded(store(tmp_path, source="these"), 0, 3)
+    with pytest.raises(
+        UserError, match=r"round-0000 was recorded from other episodes or with other settings; delete it"
+    ):
+        store(tmp_path, source="those").walks(0, 0)
+
+
+def test_two_processes_cannot_record_in_one_folder(tmp_path: Path) -> None:
+    with store(tmp_path).writer(0, 3) as writer:
+        code = (
+            "from pathlib import Path; from vlkit.tasks.navigation.store import Store\n"
+            f"with Store(Path({str(tmp_path)!r}), size=8, parts=2, most_frames=9).writer(0, 3): pass"
+        )
+        other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert "another process is recording walks in" in other.stderr
+        writer.add(0, **walk(3, 0))
+    assert store(tmp_path).numbers() == [0]
 
 
 def test_a_round_that_cannot_fit_is_refused_before_it_begins(tmp_path: Path) -> None:
@@ -124,7 +160,7 @@ def test_a_disk_that_fills_up_loses_the_round_and_says_so(tmp_path: Path, monkey
 
     with pytest.raises(UserError, match=r"no space left on the disk for the walks of .*round-0001 after 3 frames"):
         filled()
-    assert [each.name for each in tmp_path.iterdir()] == ["round-0000"]
+    assert [each.name for each in tmp_path.glob("*round*")] == ["round-0000"]
 
 
 @pytest.mark.parametrize("file", ["rgb", "walks", "steps", MARKER])
