@@ -42,7 +42,10 @@ COMMANDS = {
 # task, as a configuration names it: the module with its functions train, evaluate and explain of the words behind
 TASKS = {"navigation": "vlkit.tasks.navigation.run", "r2r": "vlkit.tasks.r2r.run"}
 # WHAT: (what it is, the function)
-BENCHMARKS = {"r2r": ("Room-to-Room: trajectories through navigation graphs", "vlkit.tasks.r2r.judge:main")}
+BENCHMARKS = {
+    "r2r": ("Room-to-Room: trajectories through navigation graphs", "vlkit.tasks.r2r.judge:main"),
+    "vqa": ("VQA: open answers, against those of ten people", "vlkit.tasks.vqa.judge:main"),
+}
 DATA = {
     "houses": ("generated houses, and walks in them in VLN-CE's file formats", "vlkit.envs.house.benchmark:main"),
     "features": ("image features of the panoramas into one memory-mapped file", "vlkit.envs.features:main"),

@@ -5,8 +5,6 @@ instructions 0 to 2 of each path, so 1020 of the 1021 in val_seen. Measures are 
 refused. REVERIE's object grounding, and its success where the object is seen, are not scored: navigation alone is.
 """
 
-import hashlib
-import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -22,7 +20,7 @@ from vlkit.envs.measures import padded
 from vlkit.envs.r2r import Episode, Scan, annotations_file, read_episodes, read_scans
 from vlkit.errors import UserError
 from vlkit.files import write_atomic
-from vlkit.judging import Problems, shown
+from vlkit.judging import Problems, sha256, shown, with_rows
 from vlkit.statistics import bootstrap_intervals
 from vlkit.tasks.r2r.metrics import LABELS, PUBLISHED, UNITS, scores
 from vlkit.tasks.r2r.splits import SPLITS, split_name
@@ -112,7 +110,8 @@ def main(arguments: list[str]) -> int:
     intervals = confidence_intervals(judgement, resamples=options.resamples, seed=options.seed)
     _print(judgement, intervals, annotations, options)
     if options.output is not None:
-        text = _json(_document(judgement, intervals, annotations, split, options), _rows(judgement))
+        document = _document(judgement, intervals, annotations, split, options)
+        text = with_rows(document, "per_instruction", _rows(judgement))
         with write_atomic(options.output) as temporary:
             temporary.write_text(text, encoding="utf-8")
     return 0
@@ -422,11 +421,11 @@ def _document(
             "seed": options.seed,
         },
         "inputs": {
-            "predictions": {"file": options.predictions.name, "sha256": _sha256([options.predictions])},
-            "annotations": {"file": annotations.name, "sha256": _sha256([annotations])},
+            "predictions": {"file": options.predictions.name, "sha256": sha256([options.predictions])},
+            "annotations": {"file": annotations.name, "sha256": sha256([annotations])},
             "connectivity": {
                 "scans": names,
-                "sha256": _sha256([options.connectivity / f"{name}_connectivity.json" for name in names]),
+                "sha256": sha256([options.connectivity / f"{name}_connectivity.json" for name in names]),
             },
         },
     }
@@ -439,17 +438,3 @@ def _rows(judgement: Judgement) -> list[dict[str, Any]]:
         | {name: column[i] for name, column in columns.items()}
         for i, episode in enumerate(judgement.episodes)
     ]
-
-
-def _json(document: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
-    """The document with `rows` under per_instruction, one a line: fast to write, and two files can be compared."""
-    encode = json.JSONEncoder(allow_nan=False).encode
-    head = json.dumps(document, indent=1, allow_nan=False).removesuffix("\n}")
-    return head + ',\n "per_instruction": [\n  ' + ",\n  ".join(map(encode, rows)) + "\n ]\n}\n"
-
-
-def _sha256(files: Iterable[Path]) -> str:
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
