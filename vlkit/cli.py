@@ -44,6 +44,7 @@ TASKS = {"navigation": "vlkit.tasks.navigation.run", "r2r": "vlkit.tasks.r2r.run
 # WHAT: (what it is, the function)
 BENCHMARKS = {
     "r2r": ("Room-to-Room: trajectories through navigation graphs", "vlkit.tasks.r2r.judge:main"),
+    "visual7w": ("Visual7W: one of four answers, or regions", "vlkit.tasks.vqa.judge7w:main"),
     "vqa": ("VQA: open answers, against those of ten people", "vlkit.tasks.vqa.judge:main"),
 }
 DATA = {

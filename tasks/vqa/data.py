@@ -1,4 +1,4 @@
-"""VQA's files as visualqa.org publishes them, v1 and v2: questions, and the answers that people gave."""
+"""Files of questions as they are published: VQA's v1 and v2 (visualqa.org), and Visual7W's."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -92,3 +92,61 @@ def _number(where: str, entry: dict[str, Any], field: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise UserError(f"{where} has {field} {shown(value)}; expected a whole number")
     return value
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A question with several answers, one of which is right."""
+
+    id: str
+    image: str
+    text: str
+    choices: tuple[str, ...]  # the right one first, as Visual7W has it: whoever shows them shuffles them
+    type: str = ""
+
+    @property
+    def answer(self) -> str:
+        """The right one."""
+        return self.choices[0]
+
+
+def read_visual7w(path: str | Path, split: str) -> tuple[Choice, ...]:
+    """The questions of a split of Visual7W's dataset.json, telling (answers are texts) or pointing (they are box ids).
+
+    UserError that names the entry and the field for whatever is wrong with it.
+    """
+    path = Path(path)
+    file = path / "dataset.json" if path.is_dir() else path
+    found: list[Choice] = []
+    known: set[str] = set()
+    splits: set[str] = set()
+    for where, image in _entries(file, "images"):
+        name, pairs, own = image.get("filename"), image.get("qa_pairs"), image.get("split")
+        if not isinstance(name, str) or not isinstance(own, str) or not isinstance(pairs, list):
+            raise UserError(f"{where} has keys {', '.join(map(shown, image))}; expected filename, split and qa_pairs")
+        splits.add(own)
+        for i, pair in enumerate(pairs if own == split else ()):
+            choice = _choice(f"{where}.qa_pairs[{i}]", pair, name)
+            if choice.id in known:
+                raise UserError(f"{where}.qa_pairs[{i}] has qa_id {choice.id}, as an earlier one has; each has its own")
+            known.add(choice.id)
+            found.append(choice)
+    if not found:
+        raise UserError(f"{file} has no questions in the split {split!r}; it has {', '.join(sorted(splits)) or 'none'}")
+    return tuple(found)
+
+
+def _choice(where: str, pair: Any, image: str) -> Choice:
+    if not isinstance(pair, dict):
+        raise UserError(f"{where} is {shown(pair)}; expected an object")
+    number = _number(where, pair, "qa_id")
+    text, others = pair.get("question"), pair.get("multiple_choices")
+    if not isinstance(text, str) or not text.strip():
+        raise UserError(f"{where} (qa_id {number}) has question {shown(text)}; expected a text")
+    if not isinstance(others, list) or not others:
+        raise UserError(f"{where} (qa_id {number}) has multiple_choices {shown(others)}; expected the wrong answers")
+    choices = [pair.get("answer"), *others]
+    for each in choices:
+        if isinstance(each, bool) or not isinstance(each, int | str):
+            raise UserError(f"{where} (qa_id {number}) has the answer {shown(each)}; expected a text, or a box id")
+    return Choice(str(number), image, text, tuple(map(str, choices)), str(pair.get("type", "")))

@@ -6,7 +6,7 @@ A predictions file is VQA's own: a JSON list of {question_id, answer}. `fixed` a
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,15 +15,11 @@ from vlkit import __version__
 from vlkit.config import load
 from vlkit.errors import UserError
 from vlkit.files import write_atomic
-from vlkit.judging import Problems, items_of, sha256, shown, with_rows
-from vlkit.statistics import bootstrap_intervals
+from vlkit.judging import JudgeOptions, Problems, items_of, matched, print_scores, refuse, sha256, shown, with_rows
 from vlkit.tasks.vqa.data import Question, read_annotations, read_questions
 from vlkit.tasks.vqa.metrics import Asked, Mode, accuracy, by_type
 
-Allowed = Literal["missing", "unknown", "duplicates"]
-
 SCHEMA = 1  # of the output file
-CONFIDENCE = 0.95
 MOST_LETTERS = 1000  # of an answer; people's have at most some dozens
 
 KINDS = {
@@ -57,8 +53,8 @@ KINDS = {
 }
 
 
-@dataclass(frozen=True)
-class Options:
+@dataclass(frozen=True, kw_only=True)
+class Options(JudgeOptions):
     """Score answers to VQA's open questions (v1, v2, VQA-CP)."""
 
     predictions: Path
@@ -69,22 +65,6 @@ class Options:
     """VQA's annotations file: the answers that people gave"""
     mode: Mode = "fixed"
     """fixed: the rules as they are meant. compat: as the published evaluator counts, to the letter"""
-    output: Path | None = None
-    """write the scores here, as JSON, in total, by type and for each question"""
-    allow_missing: bool = False
-    """score what is there where questions have no answer; the mean is then not the benchmark's"""
-    allow_unknown: bool = False
-    """ignore answers whose question_id is not among the questions"""
-    allow_duplicates: bool = False
-    """score the first of several answers with one question_id"""
-    resamples: int = 2000
-    """of the bootstrap behind the intervals"""
-    seed: int = 0
-    """of the bootstrap"""
-
-    def __post_init__(self) -> None:
-        if self.resamples < 1:
-            raise ValueError(f"resamples = {self.resamples}, expected at least 1")
 
 
 @dataclass(frozen=True)
@@ -112,22 +92,17 @@ class Judgement:
 def main(arguments: list[str]) -> int:
     """The command: prints the table, writes the output file, returns 0. Raises UserError where a file is refused."""
     options = load(Options, None, arguments, prog="vlkit judge vqa")
-    inputs = (options.predictions, options.questions, options.annotations)
-    if options.output is not None and options.output.resolve() in [each.resolve() for each in inputs]:
-        raise UserError(f"--output {options.output} would overwrite an input; name another file")
+    options.check_output(options.predictions, options.questions, options.annotations)
     questions, annotations = read_questions(options.questions), read_annotations(options.annotations)
     answers, problems = read_answers(options.predictions)
-    names: tuple[Allowed, ...] = ("missing", "unknown", "duplicates")
-    allowed = [name for name in names if getattr(options, f"allow_{name}")]
     try:
-        judgement = judge(answers, questions, annotations, options.mode, allow=allowed, problems=problems)
+        judgement = judge(answers, questions, annotations, options.mode, allow=options.allowed, problems=problems)
     except UserError as error:
         raise UserError(f"{options.predictions}, against {options.questions}, was {error}") from error
-    low, high = bootstrap_intervals(
-        judgement.scores[:, None], resamples=options.resamples, confidence=CONFIDENCE, seed=options.seed
-    )
-    interval = float(low[0]), float(high[0])
-    _print(judgement, interval, options)
+    interval = options.interval(judgement.scores)
+    head = {"predictions": options.predictions.name, "annotations": options.annotations.name, "mode": options.mode}
+    mean = float(judgement.scores.mean())
+    print_scores(head, "VQA accuracy", mean, interval, judgement.by_answer_type, judgement.counts)
     if options.output is not None:
         text = with_rows(_document(judgement, interval, options), "per_question", _rows(judgement))
         with write_atomic(options.output) as temporary:
@@ -135,10 +110,10 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def read_answers(path: str | Path) -> tuple[list[tuple[int, str]], Problems]:
+def read_answers(path: str | Path) -> tuple[list[tuple[str, str]], Problems]:
     """The usable (question_id, answer) of a predictions file in its order, and what is wrong with the others."""
     problems = Problems(KINDS)
-    answers: list[tuple[int, str]] = []
+    answers: list[tuple[str, str]] = []
     for where, item in items_of(Path(path)):
         if not isinstance(item, dict):
             problems.add("not_object", f"{where}: {shown(item)}")
@@ -151,17 +126,17 @@ def read_answers(path: str | Path) -> tuple[list[tuple[int, str]], Problems]:
         elif len(answer) > MOST_LETTERS:
             problems.add("long", f"{where}, {number}: {len(answer)} letters", identifier=str(number))
         else:
-            answers.append((number, answer))
+            answers.append((str(number), answer))
     return answers, problems
 
 
 def judge(
-    answers: Sequence[tuple[int, str]],
+    answers: Sequence[tuple[str, str]],
     questions: Sequence[Question],
     annotations: Mapping[int, Asked],
     mode: Mode = "fixed",
     *,
-    allow: Collection[Allowed] = (),
+    allow: Collection[str] = (),
     problems: Problems | None = None,
 ) -> Judgement:
     """Scores one answer for each question.
@@ -176,66 +151,12 @@ def judge(
             f"not scored: the annotations have no answers to {len(bare)} of the {len(questions)} questions, such as "
             f"{bare[0]}; questions and annotations are not of one split"
         )
-    known = {question.id for question in questions}
-    found: dict[int, str] = {}
-    counts = {"questions": len(questions), "scored": 0, "missing": 0, "unknown": 0, "duplicates": 0}
-    for number, answer in answers:
-        if number not in known:
-            counts["unknown"] += 1
-            if "unknown" not in allow:
-                problems.add("unknown", str(number))
-        elif number in found:
-            counts["duplicates"] += 1
-            if "duplicates" not in allow:
-                problems.add("duplicate", str(number))
-        else:
-            found[number] = answer
-    for question in questions:
-        if question.id not in found and str(question.id) not in problems.ids:
-            counts["missing"] += 1
-            if "missing" not in allow:
-                problems.add("missing", str(question.id))
-    if problems.counts:
-        total = sum(problems.counts.values())
-        raise UserError(f"not scored: {total} {'problem' if total == 1 else 'problems'}.\n{problems}")
-    scored = tuple(question for question in questions if question.id in found)
-    if not scored:
-        raise UserError(f"not scored: none of the {len(questions)} questions has an answer; is it the right file?")
-    counts["scored"] = len(scored)
+    found, counts = matched(answers, [str(question.id) for question in questions], problems, allow)
+    refuse(problems, counts)
+    scored = tuple(question for question in questions if str(question.id) in found)
     asked = tuple(annotations[question.id] for question in scored)
-    said = tuple(found[question.id] for question in scored)
+    said = tuple(found[str(question.id)] for question in scored)
     return Judgement(mode, scored, asked, said, accuracy(said, asked, mode), counts)
-
-
-def _print(judgement: Judgement, interval: tuple[float, float], options: Options) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(highlight=False, markup=False)
-    console.print(
-        f"predictions  {options.predictions.name}\nannotations  {options.annotations.name}\nmode         {judgement.mode}"
-    )
-    table = Table()
-    table.add_column("VQA accuracy")
-    table.add_column("%", justify="right")
-    table.add_column("questions", justify="right")
-    counts = judgement.counts
-    table.add_row("all", f"{100 * judgement.scores.mean():.2f}", str(counts["scored"]), end_section=True)
-    for name, (mean, count) in judgement.by_answer_type.items():
-        table.add_row(name or "(no type)", f"{100 * mean:.2f}", str(count))
-    console.print(table)
-    low, high = interval
-    console.print(f"{CONFIDENCE:.0%} interval of all: {100 * low:.2f} to {100 * high:.2f} (bootstrap over questions)")
-    if counts["missing"]:
-        console.print(
-            f"PARTIAL: no answer to {counts['missing']} of {counts['questions']} questions; this is not the score of the "
-            "split.",
-            style="bold",
-        )
-    if counts["unknown"]:
-        console.print(f"Ignored: {counts['unknown']} with a question_id that is not among the questions.")
-    if counts["duplicates"]:
-        console.print(f"Ignored: {counts['duplicates']} with a question_id that an earlier one has.")
 
 
 def _document(judgement: Judgement, interval: tuple[float, float], options: Options) -> dict[str, Any]:
@@ -258,12 +179,7 @@ def _document(judgement: Judgement, interval: tuple[float, float], options: Opti
         "accuracy": {"mean": float(judgement.scores.mean()), "low": interval[0], "high": interval[1]},
         "by_answer_type": table(judgement.by_answer_type),
         "by_question_type": table(judgement.by_question_type),
-        "intervals": {
-            "method": "bootstrap over questions",
-            "confidence": CONFIDENCE,
-            "resamples": options.resamples,
-            "seed": options.seed,
-        },
+        "intervals": options.said(),
         "inputs": {name: {"file": path.name, "sha256": sha256([path])} for name, path in inputs.items()},
     }
 
