@@ -44,7 +44,8 @@ TASKS = {"navigation": "vlkit.tasks.navigation.run", "r2r": "vlkit.tasks.r2r.run
 # WHAT: (what it is, the function)
 BENCHMARKS = {
     "r2r": ("Room-to-Room: trajectories through navigation graphs", "vlkit.tasks.r2r.judge:main"),
-    "visual7w": ("Visual7W: one of four answers, or regions", "vlkit.tasks.vqa.judge7w:main"),
+    "visual7w": ("Visual7W: one of four answers, or regions", "vlkit.tasks.vqa.choices:visual7w"),
+    "choices": ("any questions with two answers or more: POPE, SugarCrepe, one's own", "vlkit.tasks.vqa.choices:main"),
     "vqa": ("VQA: open answers, against those of ten people", "vlkit.tasks.vqa.judge:main"),
 }
 DATA = {

@@ -65,7 +65,11 @@ class Problems:
 def shown(value: Any) -> str:
     """A value of somebody's file as it may stand in a message: short, on one line, nothing that a terminal obeys."""
     try:
-        text = value if isinstance(value, str) and value.strip() and value.isprintable() and value.isascii() else ascii(value)
+        text = (
+            value
+            if isinstance(value, str) and value.strip() and value.isprintable() and value.isascii()
+            else ascii(value)
+        )
     except RecursionError:
         text = f"a {type(value).__name__} nested too deeply"
     return text if len(text) <= 80 else f"{text[:70]}... ({len(text)} characters)"

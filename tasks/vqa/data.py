@@ -1,5 +1,7 @@
 """Files of questions as they are published: VQA's v1 and v2 (visualqa.org), and Visual7W's."""
 
+import csv
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +11,7 @@ from vlkit.errors import UserError
 from vlkit.judging import parsed, shown, text_of
 from vlkit.tasks.vqa.metrics import Asked
 
-CHOICES = 18  # candidates of VQA v1's multiple choice
+IDS = ("id", "question_id", "qa_id")  # what sets call the name of a question
 
 
 @dataclass(frozen=True)
@@ -101,13 +103,16 @@ class Choice:
     id: str
     image: str
     text: str
-    choices: tuple[str, ...]  # the right one first, as Visual7W has it: whoever shows them shuffles them
+    choices: tuple[
+        str, ...
+    ]  # in the file's order; Visual7W has the right one first, so whoever shows them shuffles them
+    right: int = 0
     type: str = ""
 
     @property
     def answer(self) -> str:
         """The right one."""
-        return self.choices[0]
+        return self.choices[self.right]
 
 
 def read_visual7w(path: str | Path, split: str) -> tuple[Choice, ...]:
@@ -149,4 +154,80 @@ def _choice(where: str, pair: Any, image: str) -> Choice:
     for each in choices:
         if isinstance(each, bool) or not isinstance(each, int | str):
             raise UserError(f"{where} (qa_id {number}) has the answer {shown(each)}; expected a text, or a box id")
-    return Choice(str(number), image, text, tuple(map(str, choices)), str(pair.get("type", "")))
+    return Choice(str(number), image, text, tuple(map(str, choices)), type=str(pair.get("type", "")))
+
+
+def read_choices(path: str | Path) -> tuple[Choice, ...]:
+    """The questions of any set of choices. UserError that names the entry and the field for whatever is wrong with it.
+
+    A CSV file with columns question, choices (a JSON list, or texts between |) and answer (a text or a place, from 0); JSON,
+    a list or an object a line, with the same fields; POPE's lines (text, label); SugarCrepe's object (caption,
+    negative_caption). Fields id or question_id, image or filename, and type may be there.
+    """
+    path = Path(path)
+    found = [_any_choice(where, entry, str(i)) for i, (where, entry) in enumerate(_any_entries(path))]
+    known: set[str] = set()
+    for choice in found:
+        if choice.id in known:
+            raise UserError(f"{path} has two questions with the id {choice.id}; give each its own")
+        known.add(choice.id)
+    if not found:
+        raise UserError(f"{path} holds no question")
+    return tuple(found)
+
+
+def _any_entries(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    text = text_of(path)
+    if path.name.removesuffix(".gz").endswith(".csv"):
+        for i, row in enumerate(csv.DictReader(io.StringIO(text)), start=2):
+            if None in row or None in row.values():
+                raise UserError(f"{path}, line {i} has not as many cells as the first line has names")
+            yield f"{path}, line {i}", {name: value for name, value in row.items() if value}
+        return
+    document = _document(path, text)
+    if isinstance(document, dict) and all(isinstance(each, dict) for each in document.values()):
+        document = [{"id": name} | entry for name, entry in document.items()]
+    document = [document] if isinstance(document, dict) else document
+    if not isinstance(document, list):
+        raise UserError(f"{path} holds {shown(document)}; expected a list of questions")
+    for i, entry in enumerate(document):
+        if not isinstance(entry, dict):
+            raise UserError(f"{path}, entry {i} is {shown(entry)}; expected an object")
+        yield f"{path}, entry {i}", entry
+
+
+def _document(path: Path, text: str) -> Any:
+    """What the JSON says, or the list of what its lines say."""
+    try:
+        return parsed(text, str(path), line=None)
+    except UserError:
+        lines = [(i, line) for i, line in enumerate(text.splitlines(), start=1) if line.strip()]
+        if len(lines) < 2 or not lines[0][1].rstrip().endswith("}"):
+            raise
+        return [parsed(line, str(path), line=i) for i, line in lines]
+
+
+def _any_choice(where: str, entry: dict[str, Any], place: str) -> Choice:
+    name = next((str(entry[key]) for key in IDS if key in entry), place)
+    image = str(entry.get("image", entry.get("filename", "")))
+    text, choices, answer = entry.get("question", entry.get("text", "")), entry.get("choices"), entry.get("answer")
+    if choices is None and entry.get("label") in ("yes", "no"):
+        choices, answer = ["yes", "no"], entry["label"]
+    elif choices is None and "negative_caption" in entry:
+        choices, answer = [entry.get("caption"), entry["negative_caption"]], entry.get("caption")
+    elif isinstance(choices, str):
+        listed = choices.lstrip().startswith("[")
+        choices = parsed(choices, f"{where}, choices", line=None) if listed else [c.strip() for c in choices.split("|")]
+    if not isinstance(choices, list) or len(choices) < 2 or not all(isinstance(c, str) and c.strip() for c in choices):
+        raise UserError(f"{where} has choices {shown(choices)}; expected two texts or more")
+    if isinstance(answer, str) and answer not in choices and answer.isdecimal():
+        answer = int(answer)
+    if isinstance(answer, str) and answer in choices:
+        right = choices.index(answer)
+    elif isinstance(answer, int) and not isinstance(answer, bool) and 0 <= answer < len(choices):
+        right = answer
+    else:
+        raise UserError(
+            f"{where} has answer {shown(answer)}, which is none of its choices: {shown(' | '.join(choices))}"
+        )
+    return Choice(name, image, str(text), tuple(choices), right, str(entry.get("type", "")))
