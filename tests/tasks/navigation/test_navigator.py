@@ -21,8 +21,8 @@ from vlkit import report
 from vlkit.cli import main
 from vlkit.envs.episodes import NOWHERE, read_episodes, write_episodes
 from vlkit.envs.house.benchmark import Arguments, generate
-from vlkit.tasks.navigation import settings
-from vlkit.tasks.navigation.evaluation import EvalOptions, tested, trained
+from vlkit.tasks.navigation import evaluation, settings
+from vlkit.tasks.navigation.evaluation import EvalOptions, trained
 from vlkit.tasks.navigation.training import Lessons
 
 SMALL = """
@@ -179,7 +179,7 @@ def test_agents_without_colour_or_depth_train(experiment: Path, tmp_path: Path, 
 def test_an_agent_turns_as_it_learned_to(run: Path) -> None:
     assert trained(run, "cpu").settings.turn_deg == 30, "all that it learned from are starters"
     options = EvalOptions(runs=(run,), split="val_seen", device="cpu")
-    assert tested(options, [trained(run, "cpu")]).world().env.turn_deg == 30
+    assert evaluation.tested(options, [trained(run, "cpu")]).world().env.turn_deg == 30
 
 
 def test_a_score_stands_without_a_prior_and_in_unfinished_training(run: Path, data: Path, tmp_path: Path) -> None:
