@@ -85,16 +85,14 @@ def text_of(path: Path) -> str:
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise UserError(f"{path}: the gzip file is broken or ends in the middle ({error}); write it again") from error
     except OSError as error:
-        raise UserError(
-            f"{path} cannot be read: {error.strerror or error}; give the file that the agent wrote"
-        ) from error
+        raise UserError(f"{path} cannot be read: {error.strerror or error}; name a file that is there") from error
     if len(data) > BYTES_AT_MOST:
-        raise UserError(f"{path} has over {BYTES_AT_MOST >> 20} MiB, too much for a submission; is it another file?")
+        raise UserError(f"{path} has over {BYTES_AT_MOST >> 20} MiB, more than any such file; is it another one?")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(
-            f"{path}, byte {error.start}: not UTF-8 text; a submission is JSON, compressed or not"
+            f"{path}, byte {error.start}: not UTF-8 text; expected text, compressed with gzip or not"
         ) from error
 
 

@@ -253,7 +253,7 @@ def _beside(judgement: Judgement) -> dict[str, str]:
 
 def _finish(
     judgement: Judgement,
-    options: JudgeOptions,
+    options: ChoiceOptions | Visual7WOptions,
     dataset: Path,
     head: Mapping[str, str],
     benchmark: str,
@@ -264,7 +264,6 @@ def _finish(
     print_scores(head, "accuracy", mean, interval, judgement.by_type, judgement.counts)
     if options.output is None:
         return
-    predictions: Path = getattr(options, "predictions")  # noqa: B009 - both kinds have it
     document = {
         "schema": SCHEMA,
         "benchmark": benchmark,
@@ -277,7 +276,7 @@ def _finish(
         "by_type": {name: {"mean": share, "questions": count} for name, (share, count) in judgement.by_type.items()},
         "intervals": options.said(),
         "inputs": {
-            "predictions": {"file": predictions.name, "sha256": sha256([predictions])},
+            "predictions": {"file": options.predictions.name, "sha256": sha256([options.predictions])},
             "dataset": {"file": dataset.name, "sha256": sha256([dataset])},
         },
     }
