@@ -179,7 +179,10 @@ def test_agents_without_colour_or_depth_train(experiment: Path, tmp_path: Path, 
 def test_an_agent_turns_as_it_learned_to(run: Path) -> None:
     assert trained(run, "cpu").settings.turn_deg == 30, "all that it learned from are starters"
     options = EvalOptions(runs=(run,), split="val_seen", device="cpu")
-    assert evaluation.tested(options, [trained(run, "cpu")]).world().env.turn_deg == 30
+    known = trained(run, "cpu")
+    assert evaluation.tested(options, [known]).world().env.turn_deg == 30
+    other = replace(known, settings=replace(known.settings, turn_deg=15.0))  # as one that learned other levels too
+    assert evaluation.tested(options, [other]).world().env.turn_deg == 15
 
 
 def test_a_score_stands_without_a_prior_and_in_unfinished_training(run: Path, data: Path, tmp_path: Path) -> None:
