@@ -37,7 +37,10 @@ COUNTS = (
     ),
     *("candidates", "processes", "epochs", "critic_steps"),
 )
-SHARES = ("expert_share", "expert_decay", "noise", "mirror", "start_levels_until", "discount", "gae_lambda")
+SHARES = (
+    *("expert_share", "expert_decay", "noise", "mirror", "start_levels_until", "easiest_share"),
+    *("discount", "gae_lambda"),
+)
 WEIGHTS = (
     *("inflection", "progress", "semantics", "pointing"),
     *("entropy", "value_weight", "intrinsic", "imitation_weight", "clip"),
@@ -147,6 +150,8 @@ class Config:
     """share of walks with left and right exchanged, in frames, words and actions"""
     start_levels_until: float = 0.0
     """part of the training that sees the easiest level alone: the curriculum; 0 for none"""
+    easiest_share: float | None = None
+    """share of the batches behind it that are of the easiest level; as many as were recorded if not given"""
     blank: tuple[Literal["rgb", "depth", "instruction"], ...] = ()
     """inputs that the agent finds empty, in training and ever after: how the arms below are trained"""
     arms: tuple[Literal["no_instruction", "no_vision", "no_depth"], ...] = ()
@@ -215,8 +220,9 @@ class Config:
 
     def __post_init__(self) -> None:
         for name in SHARES:
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} = {getattr(self, name)}, expected a share from 0 to 1")
+            share = getattr(self, name)
+            if share is not None and not 0 <= share <= 1:
+                raise ValueError(f"{name} = {share}, expected a share from 0 to 1")
         for name in ("dropout", "word_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} = {getattr(self, name)}, expected a share from 0 up to, not including, 1")

@@ -212,7 +212,7 @@ class Lessons:
         self.unknown = walked.tokenizer.unknown if "instruction" in settings.blank else None
         self.ready = -1
         self.table = np.zeros((0, 2), np.int64)  # walks that are learned from: round, and place in it
-        self.easy = self.table  # those of the easiest level
+        self.easy = self.hard = self.table  # those of the easiest level, and of the others
         self.rarity = torch.ones(256)  # of what frames show, by category
 
     def __call__(
@@ -248,8 +248,7 @@ class Lessons:
         assert self.ready == number
         settings = self.settings
         rows, generator = rows.cpu(), torch.Generator().manual_seed(step.seed)
-        early = step.index < settings.start_levels_until * step.steps
-        table = self.easy if early and len(self.easy) else self.table
+        table = self.drawn_from(step)
         # Rows come in shuffled epochs of a round's length: spread over all walks they still meet each equally often.
         places = (rows + torch.rand(len(rows), generator=generator)) / settings.round_episodes * len(table)
         recorded = self.store.read(table[places.long().clamp(max=len(table) - 1).numpy()])
@@ -270,6 +269,17 @@ class Lessons:
                 getattr(walks, name).zero_()
         return walks
 
+    def drawn_from(self, step: Step) -> np.ndarray:
+        """The walks of which some are learned from in this step, by the curriculum; the same in each process."""
+        if not (len(self.easy) and len(self.hard)):
+            return self.table
+        if step.index < self.settings.start_levels_until * step.steps:
+            return self.easy
+        share = self.settings.easiest_share
+        if share is None:
+            return self.table
+        return self.easy if int((step.index + 1) * share) > int(step.index * share) else self.hard
+
     def prepare(self, policy: NavigationPolicy | None, number: int) -> None:
         """Records round `number` unless it is there already, makes room, and lists what is learned from."""
         settings = self.settings
@@ -288,7 +298,8 @@ class Lessons:
         oldest = number if settings.replace_rounds else 0
         self.table = self.store.walks(oldest, number)
         episodes = self.store.episodes(self.table)
-        self.easy = self.table[[levels[int(episode)] == easiest for episode in episodes]]
+        easy = np.array([levels[int(episode)] == easiest for episode in episodes], bool)
+        self.easy, self.hard = self.table[easy], self.table[~easy]
         self.ready = number
 
     def record(self, policy: NavigationPolicy | None, number: int) -> None:

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -24,6 +25,7 @@ from vlkit.envs.house.benchmark import Arguments, generate
 from vlkit.tasks.navigation import evaluation, settings
 from vlkit.tasks.navigation.evaluation import EvalOptions, trained
 from vlkit.tasks.navigation.training import Lessons
+from vlkit.train import Step
 
 SMALL = """
 task = "navigation"
@@ -167,6 +169,25 @@ def test_rounds_behind_the_first_are_walks_of_the_policy(experiment: Path, tmp_p
     words = ["--rounds", "2", "--expert-share", "0", "--output", str(tmp_path / "run")]
     assert main(["train", str(experiment), *words]) == 0
     assert sorted(each.name for each in (tmp_path / "run" / "store").glob("round-*")) == ["round-0000", "round-0001"]
+
+
+def test_a_curriculum_draws_the_easiest_level_first_and_its_share_afterwards() -> None:
+    lessons = object.__new__(Lessons)
+    lessons.settings = settings.Config(data=Path("."), start_levels_until=0.1, easiest_share=0.25, steps=200)
+    lessons.easy, lessons.hard, lessons.table = np.zeros((2, 2)), np.ones((6, 2)), np.zeros((8, 2))
+
+    def easy(share: float | None) -> list[bool]:
+        lessons.settings = replace(lessons.settings, easiest_share=share)
+        drawn = [lessons.drawn_from(Step(i, 100, 0, torch.device("cpu"))) for i in range(100)]
+        assert all(len(each) in (2, 6 if share is not None else 8) for each in drawn)
+        return [len(each) == 2 for each in drawn]
+
+    assert all(easy(0.25)[:10])
+    assert sum(easy(0.25)[20:]) == 20
+    assert sum(easy(0.15)[20:]) == 12
+    assert sum(easy(0.0)) == 10
+    assert all(easy(1.0))
+    assert sum(easy(None)) == 10, "all that was recorded is drawn alike"
 
 
 @pytest.mark.parametrize("policy", ["seq2seq", "cma"])
