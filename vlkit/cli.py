@@ -50,6 +50,10 @@ BENCHMARKS = {
 }
 DATA = {
     "houses": ("generated houses, and walks in them in VLN-CE's file formats", "vlkit.envs.house.benchmark:main"),
+    "house-vqa": (
+        "pictures from houses with questions of four choices, in Visual7W's format",
+        "vlkit.envs.house.questions:main",
+    ),
     "features": ("image features of the panoramas into one memory-mapped file", "vlkit.envs.features:main"),
     "buildings": ("a small generated world in R2R's file formats", "vlkit.envs.buildings:main"),
 }
