@@ -80,6 +80,18 @@ def locked(folder: Path, doing: str) -> Iterator[None]:
         yield
 
 
+def cache_folder(name: str) -> Path:
+    """The user's folder for what can be made again: $XDG_CACHE_HOME/vlkit/NAME, or ~/.cache/vlkit/NAME."""
+    named = os.environ.get("XDG_CACHE_HOME", "")
+    # The specification of XDG says to ignore a path that is not absolute.
+    if os.path.isabs(named):
+        return Path(named) / "vlkit" / name
+    try:
+        return Path.home() / ".cache" / "vlkit" / name
+    except RuntimeError as error:
+        raise UserError(f"there is no home folder to keep {name} in; set XDG_CACHE_HOME") from error
+
+
 def cannot_write(path: str | Path, error: OSError) -> UserError:
     """What to tell a user whose `path` could not be written: the file that stands in the way, or the system's reason."""
     path = Path(path)

@@ -203,7 +203,7 @@ def generate(arguments: Arguments) -> Made:
         number = 0
         with progress(sum(count for _, count in arguments.splits), unit="houses") as bar:
             for split, count in arguments.splits:
-                names, candidates = [], list[Candidate]()
+                names, candidates = list[str](), list[Candidate]()
                 for made in _drawn(arguments, split, count, folder):
                     candidates += [_moved(each, len(names)) for each in made.candidates]
                     names += made.names
@@ -314,7 +314,7 @@ def drawn(job: Job) -> Drawn:
     house = random_house(job.name, job.level, job.seed, held_out=job.split == "test", split=f"questions {job.split}")
     job.folder.mkdir(parents=True, exist_ok=True)
     rng = random.Random(f"candidates {job.seed} {job.split} {job.name}")
-    names, found = [], list[Candidate]()
+    names, found = list[str](), list[Candidate]()
     for view in views(house, job.views, size=job.size, seed=job.seed, threads=1):
         name = f"{job.name}_{len(names):02d}.png"
         Image.fromarray(view.pixels).save(job.folder / name)

@@ -19,7 +19,7 @@ import numpy as np
 
 from vlkit.envs.simulator.scene import Room, SceneData, SceneObject, Texture
 from vlkit.errors import UserError
-from vlkit.files import write_atomic
+from vlkit.files import cache_folder, write_atomic
 
 READER_VERSION = 3  # raise it when a reader makes something else of the same file: older entries are then left alone
 LARGEST_CACHE = 32 * 2**30  # bytes; beyond it the entries that were not used for longest are removed
@@ -98,14 +98,7 @@ class Sources:
 
 def scene_cache() -> Path:
     """The user's folder for loaded scenes: $XDG_CACHE_HOME/vlkit/scenes, or ~/.cache/vlkit/scenes."""
-    named = os.environ.get("XDG_CACHE_HOME", "")
-    # The specification of XDG says to ignore a path that is not absolute.
-    if os.path.isabs(named):
-        return Path(named) / "vlkit" / "scenes"
-    try:
-        return Path.home() / ".cache" / "vlkit" / "scenes"
-    except RuntimeError as error:
-        raise UserError("there is no home folder to keep scenes in; set XDG_CACHE_HOME, or pass cache=...") from error
+    return cache_folder("scenes")
 
 
 def cached(

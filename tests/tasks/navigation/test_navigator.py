@@ -174,7 +174,7 @@ def test_rounds_behind_the_first_are_walks_of_the_policy(experiment: Path, tmp_p
 def test_a_curriculum_draws_the_easiest_level_first_and_its_share_afterwards() -> None:
     lessons = object.__new__(Lessons)
     lessons.settings = settings.Config(data=Path("."), start_levels_until=0.1, easiest_share=0.25, steps=200)
-    lessons.easy, lessons.hard, lessons.table = np.zeros((2, 2)), np.ones((6, 2)), np.zeros((8, 2))
+    lessons.easy, lessons.hard, lessons.table = (np.zeros((n, 2), np.int64) for n in (2, 6, 8))
 
     def easy(share: float | None) -> list[bool]:
         lessons.settings = replace(lessons.settings, easiest_share=share)
