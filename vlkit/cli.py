@@ -33,6 +33,7 @@ COMMANDS = {
     "eval": ("RUN", "report card, probes beside it, and a submission file", "vlkit.cli:evaluate"),
     "judge": ("BENCHMARK", "score anybody's submission file, strictly", "vlkit.cli:judge"),
     "explain": ("RUN", "pictures of walks and of attention", "vlkit.cli:explain"),
+    "demo": ("TASK RUN", "a web page to try a trained model on", "vlkit.cli:demo"),
     "view": ("SCENE", "look at a mesh: what an agent sees, where it walks", "vlkit.envs.simulator.view:main"),
     "check": ("WHAT", "compare with measurements of the original", "vlkit.cli:check"),
     "data": ("WHAT", "generate houses or buildings, convert features", "vlkit.cli:data"),
@@ -40,7 +41,7 @@ COMMANDS = {
     "doctor": ("", "devices, versions, data: what is missing and the fix", "vlkit.doctor:main"),
 }
 # task, as a configuration names it: the module with its functions train, evaluate and explain of the words behind
-TASKS = {"navigation": "vlkit.tasks.navigation.run", "r2r": "vlkit.tasks.r2r.run"}
+TASKS = {"navigation": "vlkit.tasks.navigation.run", "r2r": "vlkit.tasks.r2r.run", "vqa": "vlkit.tasks.vqa.run"}
 # WHAT: (what it is, the function)
 BENCHMARKS = {
     "r2r": ("Room-to-Room: trajectories through navigation graphs", "vlkit.tasks.r2r.judge:main"),
@@ -48,6 +49,7 @@ BENCHMARKS = {
     "choices": ("any questions with two answers or more: POPE, SugarCrepe, one's own", "vlkit.tasks.vqa.choices:main"),
     "vqa": ("VQA: open answers, against those of ten people", "vlkit.tasks.vqa.judge:main"),
 }
+DEMOS = {"vqa": ("ask about a picture, beside what is said without it", "vlkit.tasks.vqa.demo:main")}
 DATA = {
     "houses": ("generated houses, and walks in them in VLN-CE's file formats", "vlkit.envs.house.benchmark:main"),
     "house-vqa": (
@@ -71,7 +73,15 @@ TIMINGS = {
     "text": ("the text encoder on unequal texts, packed LSTMs beside it", "text_encoder.py"),
 }
 # module: the extra in pyproject.toml that installs it
-EXTRAS = {"h5py": "hdf5", "imageio": "video", "tensorboard": "track", "networkx": "dev", "trimesh": "dev"}
+EXTRAS = {
+    "h5py": "hdf5",
+    "gradio": "demo",
+    "easy_vqa": "easy-vqa",
+    "imageio": "video",
+    "tensorboard": "track",
+    "networkx": "dev",
+    "trimesh": "dev",
+}
 
 
 # Iterations that an idle OpenMP thread spins before it sleeps. With the library's own 300 000 a program that takes one of
@@ -185,6 +195,11 @@ def explain(words: Sequence[str]) -> int:
 def judge(words: Sequence[str]) -> int:
     """`vlkit judge BENCHMARK --predictions FILE ...`"""
     return _choose("judge", "BENCHMARK", BENCHMARKS, words)
+
+
+def demo(words: Sequence[str]) -> int:
+    """`vlkit demo TASK RUN ...`"""
+    return _choose("demo", "TASK", DEMOS, words)
 
 
 def check(words: Sequence[str]) -> int:

@@ -6,7 +6,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, TypeVar
 
-from vlkit import checkpoint
+from torch import nn
+
+from vlkit import checkpoint, config
 from vlkit.errors import UserError
 from vlkit.progress import Progress
 
@@ -26,6 +28,8 @@ class Run(Protocol):
 
 
 R = TypeVar("R", bound=Run)
+
+IMAGE_PREFIXES = ("image.", "frames.image.")  # where weights have their image encoder, in each task
 
 
 class Watch:
@@ -54,6 +58,19 @@ def weights_folder(run: Path) -> Path:
     if not steps:
         raise UserError(f"{run} holds no weights yet; run `vlkit train` until its first checkpoint")
     return checkpoint.step_folder(run / "checkpoints", steps[-1])
+
+
+def begin_image_encoder(encoder: nn.Module, run: Path) -> None:
+    """Gives an image encoder the weights of a run's, of whatever task. UserError where that has another one, or none."""
+    config.run_file(run)
+    folder = weights_folder(run)
+    _, tensors = checkpoint.load_weights(folder)
+    for prefix in IMAGE_PREFIXES:
+        own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+        if own:
+            checkpoint.restore(encoder, own, folder)
+            return
+    raise UserError(f"{run} has no image encoder to begin with; name a run that sees pictures")
 
 
 def trained_minutes(*folders: Path) -> float:

@@ -228,7 +228,7 @@ class Zip(Files):
             data = io.BytesIO(self.archive.read(path))
         except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError) as error:
             raise UserError(f"{path} in {self.archive.filename} cannot be unpacked ({error})") from error
-        data.name = path  # type: ignore[attr-defined]  # what an error calls it
+        data.name = path  # what an error calls it
         return data
 
     def stamp(self, path: str) -> tuple[Any, ...]:
@@ -306,14 +306,14 @@ def _npy_features(folder: Path, names: Sequence[str]) -> Iterator[tuple[str, np.
             if (name := key(path)) is not None:
                 files.known[name] = path
     for name in names:
-        path = files.find(name) or files.find(str(PurePosixPath(name).with_suffix("")))
-        if path is None:
+        found = files.find(name) or files.find(str(PurePosixPath(name).with_suffix("")))
+        if found is None:
             yield name, "there is no such .npy file"
             continue
         try:
-            yield name, np.load(paths[path], allow_pickle=False)
+            yield name, np.load(paths[found], allow_pickle=False)
         except (ValueError, OSError, EOFError) as error:
-            yield name, f"{paths[path].name} is damaged ({error})"
+            yield name, f"{paths[found].name} is damaged ({error})"
 
 
 def _hdf5_features(file: Path, names: Sequence[str]) -> Iterator[tuple[str, np.ndarray | str]]:

@@ -84,6 +84,8 @@ class Config:
     """begin with published weights (torchvision and Hugging Face models)"""
     image_frozen: bool = False
     """keep the image encoder as it is"""
+    image_from: Path | None = None
+    """run folder, of this task or another, whose image encoder this one begins with; it then need not learn to see first"""
     depth_dim: int = 32
     """width of the depth patches"""
     text_encoder: str = "bilstm"
@@ -241,6 +243,10 @@ class Config:
             raise ValueError("stop_m must be above 0, and patience_factor at least 1")
         if self.turn_deg is not None and not 0 < self.turn_deg <= 180:
             raise ValueError(f"turn_deg = {self.turn_deg}, expected degrees above 0 and at most 180")
+        if self.image_from is not None and not self.rgb:
+            raise ValueError(
+                "image_from is set and rgb is off; an agent without colour has no image encoder to begin with"
+            )
         if not (self.rgb or self.depth):
             raise ValueError(
                 "rgb and depth are both off, and the agent would see nothing; to train a blind one, see arms"

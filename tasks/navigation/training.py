@@ -15,6 +15,7 @@ from vlkit import checkpoint, config
 from vlkit.batches import Batches, moved, seed_everything, stream_seed
 from vlkit.envs.navigation import turn_of
 from vlkit.errors import UserError
+from vlkit.evaluation import begin_image_encoder
 from vlkit.processes import every_core, is_first, join, side_by_side, wait_for_all
 from vlkit.progress import progress
 from vlkit.tasks.navigation.critic import MatchingCritic, telling_loss
@@ -122,6 +123,8 @@ def training(settings: Config, folder: Path, worlds: Worlds, store: Path | None 
     policy = built_policy(settings, vocabulary=tokenizer.size, categories=len(categories))
     if settings.begin_with is not None:
         begin(policy, settings.begin_with, settings.blank)
+    elif settings.image_from is not None and policy.frames.image is not None:
+        begin_image_encoder(policy.frames.image, settings.image_from)
     lessons = Lessons(settings, worlds.train, folder / "store", first=store)
     if settings.begin_with is None:
         first_lessons(policy, settings, worlds, lessons, folder)
@@ -149,7 +152,8 @@ def first_lessons(policy: NavigationPolicy, settings: Config, worlds: Worlds, le
     """Reading and seeing, each with nothing but what it takes: before the agent walks, and many times as fast."""
     if settings.reading_steps and "instruction" not in settings.blank:
         learn_to_read(policy.text, settings, worlds.train, folder / "reading")
-    own = not (settings.image_pretrained or settings.image_frozen) and settings.method == "imitation"
+    seen = settings.image_pretrained or settings.image_frozen or settings.image_from is not None
+    own = not seen and settings.method == "imitation"
     if (
         settings.seeing_steps
         and own

@@ -22,6 +22,7 @@ class Question:
     image: int | str
     text: str
     choices: tuple[str, ...] = ()  # of multiple choice; empty where any answer may be given
+    file: str = ""  # of the picture, where the set tells it
 
 
 def read_questions(path: str | Path) -> tuple[Question, ...]:
@@ -43,7 +44,8 @@ def read_questions(path: str | Path) -> tuple[Question, ...]:
         choices = entry.get("multiple_choices", [])
         if not isinstance(choices, list) or not all(isinstance(each, str) for each in choices):
             raise UserError(f"{where} (question_id {number}) has multiple_choices {shown(choices)}; expected texts")
-        found.append(Question(number, image, text, tuple(choices)))
+        file = entry.get("image_file", "")
+        found.append(Question(number, image, text, tuple(choices), file if isinstance(file, str) else ""))
     return tuple(found)
 
 
@@ -79,6 +81,8 @@ def read_annotations(path: str | Path) -> dict[int, Asked]:
 def _entries(path: Path, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Where each entry of the list under `key` stands, and the entry."""
     document = parsed(text_of(path), str(path), line=None)
+    if isinstance(document, list):  # VQA-CP's files are the lists alone
+        document = {key: document}
     if not isinstance(document, dict) or not isinstance(document.get(key), list):
         held = ", ".join(map(shown, document)) if isinstance(document, dict) else type(document).__name__
         raise UserError(f"{path} has no list under {key!r} (it has {held or 'nothing'}); name VQA's {key} file")
@@ -122,7 +126,12 @@ def read_visual7w(path: str | Path, split: str) -> tuple[Choice, ...]:
     """
     path = Path(path)
     file = path / "dataset.json" if path.is_dir() else path
-    found: list[Choice] = []
+    return tuple(choice for choice, _ in read_visual7w_entries(file, split))
+
+
+def read_visual7w_entries(file: Path, split: str) -> tuple[tuple[Choice, dict[str, Any]], ...]:
+    """As `read_visual7w`, each with what the file says of it."""
+    found: list[tuple[Choice, dict[str, Any]]] = []
     known: set[str] = set()
     splits: set[str] = set()
     for where, image in _entries(file, "images"):
@@ -135,7 +144,7 @@ def read_visual7w(path: str | Path, split: str) -> tuple[Choice, ...]:
             if choice.id in known:
                 raise UserError(f"{where}.qa_pairs[{i}] has qa_id {choice.id}, as an earlier one has; each has its own")
             known.add(choice.id)
-            found.append(choice)
+            found.append((choice, pair))
     if not found:
         raise UserError(f"{file} has no questions in the split {split!r}; it has {', '.join(sorted(splits)) or 'none'}")
     return tuple(found)
@@ -165,7 +174,7 @@ def read_choices(path: str | Path) -> tuple[Choice, ...]:
     negative_caption). Fields id or question_id, image or filename, and type may be there.
     """
     path = Path(path)
-    found = [_any_choice(where, entry, str(i)) for i, (where, entry) in enumerate(_any_entries(path))]
+    found = [any_choice(where, entry, str(i)) for i, (where, entry) in enumerate(any_entries(path))]
     known: set[str] = set()
     for choice in found:
         if choice.id in known:
@@ -176,7 +185,8 @@ def read_choices(path: str | Path) -> tuple[Choice, ...]:
     return tuple(found)
 
 
-def _any_entries(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def any_entries(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Where each entry of a CSV or JSON file stands, and the entry."""
     text = text_of(path)
     if path.name.removesuffix(".gz").endswith(".csv"):
         for i, row in enumerate(csv.DictReader(io.StringIO(text)), start=2):
@@ -207,7 +217,8 @@ def _document(path: Path, text: str) -> Any:
         return [parsed(line, str(path), line=i) for i, line in lines]
 
 
-def _any_choice(where: str, entry: dict[str, Any], place: str) -> Choice:
+def any_choice(where: str, entry: dict[str, Any], place: str) -> Choice:
+    """An entry of `any_entries` as a question; `place` is its id where it has none."""
     name = next((str(entry[key]) for key in IDS if key in entry), place)
     image = str(entry.get("image", entry.get("filename", "")))
     text, choices, answer = entry.get("question", entry.get("text", "")), entry.get("choices"), entry.get("answer")

@@ -245,3 +245,28 @@ def by_type(scores: NDArray[np.float64], types: Sequence[str]) -> Mapping[str, t
     names, places = np.unique(np.array(types, dtype=object).astype(str), return_inverse=True)
     sums, counts = np.bincount(places, weights=scores), np.bincount(places)
     return {str(name): (float(sums[i] / counts[i]), int(counts[i])) for i, name in enumerate(names)}
+
+
+def calibration_error(chances: NDArray[np.float64], right: NDArray[np.float64], bins: int = 15) -> float:
+    """How far confidence is from accuracy: the mean distance over bins of equal width (Guo et al. 2017, equation 5).
+
+    chances (items,): how sure an answer was; right (items,): how right it was, 0 to 1.
+    """
+    if not len(chances):
+        raise ValueError("there are no answers, so nothing can be said of their confidence")
+    place = np.minimum((chances * bins).astype(np.int64), bins - 1)
+    sure, true = np.bincount(place, weights=chances), np.bincount(place, weights=right)
+    return float(np.abs(sure - true).sum() / len(chances))
+
+
+def consistency(wordings: Sequence[str], answers: Sequence[str]) -> float | None:
+    """The share of questions asked in several wordings that got one answer in all of them; None where none was.
+
+    wordings: for each item what is the same for all wordings of one question, empty where there is but one.
+    """
+    said: dict[str, list[str]] = {}
+    for name, answer in zip(wordings, answers, strict=True):
+        if name:
+            said.setdefault(name, []).append(answer)
+    several = [each for each in said.values() if len(each) > 1]
+    return float(np.mean([len(set(each)) == 1 for each in several])) if several else None

@@ -43,11 +43,13 @@ def test_every_fusion_gives_a_vector_and_its_weights(name: str, options: dict[st
     assert fused.joint.shape == (3, 12)
     assert module.dim == 12
     for kind, weights in fused.weights.items():
-        assert weights.shape == ((3, 6) if kind.startswith("patches") else (3, IDS.shape[1]))
-        torch.testing.assert_close(weights.sum(dim=1), torch.ones(3))
+        words = (IDS.shape[1],) if "words" in kind else ()
+        assert weights.shape == (3, *words, *((6,) if kind.startswith("patches") else ()))
+        torch.testing.assert_close(weights.sum(dim=-1), torch.ones(3, *words[: weights.dim() - 2]))
     assert ("patches" in fused.weights) == (name not in ("concat", "product"))
     fused.joint.square().sum().backward()  # type: ignore[no-untyped-call]
-    assert all(each.grad is not None and bool(each.grad.isfinite().all()) for each in module.parameters())
+    trained = [each for each in module.parameters() if each.requires_grad]
+    assert all(each.grad is not None and bool(each.grad.isfinite().all()) for each in trained)
 
 
 @EACH

@@ -1,16 +1,20 @@
 """Sets of pictures: found by any of their names, decoded once, and what is missing or damaged is told."""
 
 import io
+import shutil
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from torch import Tensor
 
 from vlkit import image_sets
 from vlkit.errors import UserError
 from vlkit.image_sets import features, missing, pixels
+from vlkit.images import read_image
 
 
 def picture(path: Path, colour: tuple[int, int, int], size: tuple[int, int] = (12, 12)) -> None:
@@ -52,8 +56,12 @@ def test_pictures_are_decoded_once_and_again_where_one_changes(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[object] = []
-    original = image_sets.read_image
-    monkeypatch.setattr(image_sets, "read_image", lambda path: (read.append(path), original(path))[1])
+
+    def counting(path: Any) -> Tensor:
+        read.append(path)
+        return read_image(path)
+
+    monkeypatch.setattr(image_sets, "read_image", counting)
     for _ in range(2):
         pixels(folder, ["7", "sofa"], size=4, cache=tmp_path / "cache")
     assert len(read) == 2
@@ -87,7 +95,7 @@ def test_what_is_missing_or_damaged_is_counted_and_told(folder: Path, tmp_path: 
 
 def test_a_full_disk_leaves_nothing_behind(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(image_sets.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10})())
+        patch.setattr(shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10})())
         with pytest.raises(UserError, match="GiB are free; free some"):
             pixels(folder, ["7"], size=4, cache=tmp_path / "cache")
     assert not list((tmp_path / "cache").iterdir())

@@ -144,12 +144,166 @@ class CoAttention(nn.Module):
         return Fused(self.dropout(joint), {"patches": patch_weights, "words": word_weights})
 
 
+class WordwiseFusion(nn.Module):
+    """An LSTM that reads the words and looks at the picture before each (Zhu et al. 2016, section 4.1, equations 4 to 9).
+
+    weights: "patches of words" (batch, words, patches) are each look's, "patches" those before the last word.
+    """
+
+    def __init__(
+        self, text_dim: int, image_dim: int, dim: int, attention: str = "additive", dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.dim = dim
+        self.attention = _attention(attention, dim, image_dim, {})
+        self.begin = nn.Linear(image_dim, 2 * dim)
+        self.cell = nn.LSTMCell(text_dim + image_dim, dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, question: TextStates, image: ImageGrid, mask: Tensor | None = None) -> Fused:
+        """states (batch, words, text_dim), grid (batch, patches, image_dim) -> joint (batch, dim), weights of each look"""
+        hidden, memory = self.begin(image.pooled).tanh().chunk(2, dim=1)
+        projected = cast(Any, self.attention).project(image.grid)
+        looks = []
+        for place, word in enumerate(question.states.unbind(dim=1)):
+            seen, weights = self.attention(hidden, image.grid, None, projected)
+            after = self.cell(torch.cat([word, seen], dim=1), (hidden, memory))
+            if mask is not None:  # padding reads nothing
+                reads = mask[:, place, None]
+                after = tuple(torch.where(reads, new, old) for new, old in zip(after, (hidden, memory), strict=True))
+            hidden, memory = after
+            looks.append(weights)
+        every = torch.stack(looks, dim=1)
+        last = torch.full((len(every),), every.shape[1] - 1, device=every.device) if mask is None else mask.sum(1) - 1
+        at_last = every[torch.arange(len(every), device=every.device), last.clamp(min=0)]
+        return Fused(self.dropout(hidden), {"patches": at_last, "patches of words": every})
+
+
+class VisualBertFusion(nn.Module):
+    """One transformer over words and patches together (Li et al. 2019, VisualBERT), from transformers, untrained.
+
+    Before the words stands the text's pooled vector, whose last state is the joint one.
+    """
+
+    def __init__(
+        self, text_dim: int, image_dim: int, dim: int, layers: int = 2, heads: int = 4, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        from transformers import VisualBertConfig, VisualBertModel
+
+        self.dim = dim
+        self.text = nn.Linear(text_dim, dim)
+        config = VisualBertConfig(
+            vocab_size=4,
+            hidden_size=dim,
+            visual_embedding_dim=image_dim,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            intermediate_size=4 * dim,
+            hidden_dropout_prob=dropout,
+            attention_probs_dropout_prob=dropout,
+        )
+        config._attn_implementation = "eager"  # the others do not tell where they looked
+        self.model = _used(VisualBertModel(config, add_pooling_layer=False), without=("word_embeddings",))
+
+    def forward(self, question: TextStates, image: ImageGrid, mask: Tensor | None = None) -> Fused:
+        """states (batch, words, text_dim), grid (batch, patches, image_dim) -> joint (batch, dim), both weights"""
+        words = torch.cat([question.pooled[:, None], question.states], dim=1)
+        there = torch.ones(words.shape[:2], dtype=torch.long, device=words.device)
+        if mask is not None:
+            there[:, 1:] = mask
+        seen = there.new_ones(image.grid.shape[:2])
+        result = self.model(
+            inputs_embeds=self.text(words),
+            attention_mask=there,
+            token_type_ids=torch.zeros_like(there),
+            visual_embeds=image.grid,
+            visual_attention_mask=seen,
+            visual_token_type_ids=torch.ones_like(seen),
+            output_attentions=True,
+        )
+        looked = result.attentions[-1][:, :, 0].mean(dim=1)
+        count = words.shape[1]
+        weights = {"words": _normal(looked[:, 1:count]), "patches": _normal(looked[:, count:])}
+        return Fused(result.last_hidden_state[:, 0], weights)
+
+
+class LxmertFusion(nn.Module):
+    """Two transformers, of words and of patches, that attend to each other (Tan and Bansal 2019, LXMERT; as ViLBERT, Lu et
+    al. 2019, does), from transformers, untrained. Patches come with the boxes that they are.
+    """
+
+    def __init__(
+        self, text_dim: int, image_dim: int, dim: int, layers: int = 2, heads: int = 4, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        from transformers import LxmertConfig, LxmertModel
+
+        self.dim = dim
+        self.text = nn.Linear(text_dim, dim)
+        config = LxmertConfig(
+            vocab_size=4,
+            hidden_size=dim,
+            visual_feat_dim=image_dim,
+            visual_pos_dim=4,
+            num_attention_heads=heads,
+            intermediate_size=4 * dim,
+            l_layers=1,
+            r_layers=1,
+            x_layers=layers,
+            hidden_dropout_prob=dropout,
+            attention_probs_dropout_prob=dropout,
+        )
+        last = f"x_layers.{layers - 1}.visn_"  # from which no word comes
+        self.model = _used(LxmertModel(config), without=("word_embeddings", "pooler", last))
+
+    def forward(self, question: TextStates, image: ImageGrid, mask: Tensor | None = None) -> Fused:
+        """states (batch, words, text_dim), grid (batch, patches, image_dim) -> joint (batch, dim), weights of patches"""
+        words = torch.cat([question.pooled[:, None], question.states], dim=1)
+        there = torch.ones(words.shape[:2], device=words.device)
+        if mask is not None:
+            there[:, 1:] = mask.float()
+        result = self.model(
+            inputs_embeds=self.text(words),
+            attention_mask=there,
+            visual_feats=image.grid,
+            visual_pos=_boxes(*image.shape, words.device).expand(len(words), -1, -1),
+            output_attentions=True,
+        )
+        looked = result.cross_encoder_attentions[-1][:, :, 0].mean(dim=1)
+        return Fused(result.language_output[:, 0], {"patches": _normal(looked)})
+
+
+def _used(model: nn.Module, without: tuple[str, ...]) -> nn.Module:
+    """The model without gradients for parts that nothing is asked of: training over several processes waits for all."""
+    for name, parameter in model.named_parameters():
+        if any(part in name for part in without):
+            parameter.requires_grad_(False)
+    return model
+
+
+def _boxes(rows: int, columns: int, device: torch.device) -> Tensor:
+    """(rows * columns, 4): left, top, right and bottom of each patch, as shares of the picture"""
+    top = torch.arange(rows, device=device).repeat_interleave(columns)
+    left = torch.arange(columns, device=device).repeat(rows)
+    return torch.stack([left / columns, top / rows, (left + 1) / columns, (top + 1) / rows], dim=1)
+
+
+def _normal(weights: Tensor) -> Tensor:
+    """The part of an attention that fell on some, so that it sums to 1."""
+    total = weights.sum(dim=1, keepdim=True)
+    return weights / total.clamp(min=1e-9)
+
+
 FUSIONS: dict[str, Callable[..., nn.Module]] = {
     "concat": ConcatFusion,
     "product": ProductFusion,
     "attention": AttentionFusion,
     "stacked": StackedAttention,
     "coattention": CoAttention,
+    "words": WordwiseFusion,
+    "visualbert": VisualBertFusion,
+    "lxmert": LxmertFusion,
 }
 
 

@@ -1,0 +1,178 @@
+"""A text encoder, an image encoder and a fusion of the core around a head that scores candidates or knows common answers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from vlkit.encoders.fusion import Fused
+from vlkit.encoders.image import ImageGrid
+from vlkit.encoders.text import TextStates
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Questions about some pictures."""
+
+    images: Tensor  # (images, height, width, 3) uint8, or features (images, patches, dim)
+    image: Tensor  # (questions,) int64: which picture each is about
+    words: Tensor  # (questions, words) int64
+    mask: Tensor  # (questions, words) bool
+    choices: Tensor  # (texts, words) int64: candidates, each text once; none where answers are open
+    choices_mask: Tensor  # (texts, words) bool
+    choice: Tensor  # (questions, candidates) int64: which text each candidate is
+    there: Tensor  # (questions, candidates) bool: whether there is such a candidate
+    right: Tensor  # (questions,) int64: the right candidate; -1 where nobody tells
+    targets: Tensor  # (questions, answers) float32: how right each common answer is; none for candidates
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What a model says."""
+
+    scores: Tensor  # (questions, candidates), -inf where there is no candidate, or (questions, answers)
+    weights: Mapping[str, Tensor]  # what was looked at, (questions, ...), as `Fused` has it; of the best candidate
+
+
+class GridFeatures(nn.Module):
+    """Features that were computed beforehand, in the place of an image encoder."""
+
+    def __init__(self, dim: int, shape: tuple[int, int]) -> None:
+        super().__init__()
+        self.dim, self.shape = dim, shape
+        self.norm = nn.LayerNorm(dim)  # published features differ by orders of magnitude
+
+    def forward(self, features: Tensor) -> ImageGrid:
+        """(images, patches, dim) -> the same as a grid, normalised"""
+        grid = self.norm(features.float())
+        return ImageGrid(grid=grid, pooled=grid.mean(dim=1), shape=self.shape)
+
+
+class OpenHead(nn.Module):
+    """A score for each of the common answers."""
+
+    def __init__(self, joint_dim: int, dim: int, answers: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.answers = answers
+        self.layers = nn.Sequential(nn.Linear(joint_dim, dim), nn.ReLU(), nn.Dropout(dropout), nn.Linear(dim, answers))
+
+    def forward(self, joint: Tensor) -> Tensor:
+        """(questions, joint_dim) -> (questions, answers)"""
+        return cast(Tensor, self.layers(joint))
+
+
+class ChoiceHead(nn.Module):
+    """Scores candidates beside question and picture: by how they agree, and by a layer over both (Jabri et al. 2016)."""
+
+    def __init__(self, joint_dim: int, text_dim: int, dim: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.joint, self.candidate = nn.Linear(joint_dim, dim), nn.Linear(text_dim, dim)
+        self.agree_joint, self.agree_candidate = nn.Linear(joint_dim, dim), nn.Linear(text_dim, dim)
+        self.score = nn.Sequential(nn.ReLU(), nn.Dropout(dropout), nn.Linear(dim, 1))
+
+    def forward(self, joint: Tensor, candidates: Tensor) -> Tensor:
+        """(questions, [candidates,] joint_dim), (questions, candidates, text_dim) -> (questions, candidates)"""
+        if joint.dim() == 2:
+            joint = joint[:, None]
+        agreed = self.agree_joint(joint) * self.agree_candidate(candidates)
+        return cast(Tensor, self.score(self.joint(joint) + self.candidate(candidates) + agreed)[..., 0])
+
+
+class VQAModel(nn.Module):
+    """Answers questions about pictures.
+
+    together: candidates are read behind their question and the picture is looked at for each of them anew; else once for
+    the question.
+    """
+
+    PLACE_DIM = 6  # numbers that tell where a patch is
+
+    def __init__(
+        self,
+        text: nn.Module,
+        image: nn.Module,
+        fusion: nn.Module,
+        head: ChoiceHead | OpenHead,
+        *,
+        places: bool = True,
+        together: bool = False,
+    ) -> None:
+        super().__init__()
+        self.text, self.image, self.fusion, self.head = text, image, fusion, head
+        self.places, self.together = places, together
+
+    def see(self, images: Tensor) -> ImageGrid:
+        """Pixels (images, height, width, 3) uint8, or features (images, patches, dim) -> a grid that knows its places"""
+        seen = cast(ImageGrid, self.image(images if images.dim() == 3 else pixels(images)))
+        if not self.places:
+            return seen
+        where = places_of(*seen.shape, seen.grid.device).to(seen.grid.dtype)
+        grid = torch.cat([seen.grid, where.expand(len(seen.grid), -1, -1)], dim=2)
+        return ImageGrid(grid=grid, pooled=grid.mean(dim=1), shape=seen.shape)
+
+    def forward(self, batch: Batch) -> Answered:
+        """Batch -> the score of each candidate, or of each common answer"""
+        return self.answer(self.see(batch.images), batch)
+
+    def answer(self, seen: ImageGrid, batch: Batch) -> Answered:
+        """The same for pictures that were seen already."""
+        if isinstance(self.head, OpenHead):
+            question = cast(TextStates, self.text(batch.words, batch.mask))
+            fused = self.meet(question, seen, batch.image, batch.mask)
+            return Answered(self.head(fused.joint).float(), fused.weights)
+        if self.together:
+            return self._together(seen, batch)
+        question = cast(TextStates, self.text(batch.words, batch.mask))
+        fused = self.meet(question, seen, batch.image, batch.mask)
+        candidates = cast(TextStates, self.text(batch.choices, batch.choices_mask)).pooled[batch.choice]
+        scores = self.head(fused.joint, candidates).float().masked_fill(~batch.there, -torch.inf)
+        return Answered(scores, fused.weights)
+
+    def _together(self, seen: ImageGrid, batch: Batch) -> Answered:
+        assert isinstance(self.head, ChoiceHead)
+        rows = batch.there.nonzero()  # (pairs, 2): question, candidate
+        which = batch.choice[batch.there]
+        words, mask = joined(
+            batch.words[rows[:, 0]], batch.mask[rows[:, 0]], batch.choices[which], batch.choices_mask[which]
+        )
+        both = cast(TextStates, self.text(words, mask))
+        fused = self.meet(both, seen, batch.image[rows[:, 0]], mask)
+        candidates = cast(TextStates, self.text(batch.choices, batch.choices_mask)).pooled[which]
+        score = self.head(fused.joint[:, None], candidates[:, None])[:, 0].float()
+        scores = score.new_full(batch.there.shape, -torch.inf).masked_scatter(batch.there, score)
+        pair = torch.zeros_like(batch.choice)
+        pair[batch.there] = torch.arange(len(rows), device=pair.device)
+        best = pair.gather(1, scores.argmax(dim=1, keepdim=True))[:, 0]
+        return Answered(scores, {name: each[best] for name, each in fused.weights.items()})
+
+    def meet(self, question: TextStates, seen: ImageGrid, image: Tensor, mask: Tensor) -> Fused:
+        """Each question with its own picture."""
+        own = ImageGrid(grid=seen.grid[image], pooled=seen.pooled[image], shape=seen.shape)
+        return cast(Fused, self.fusion(question, own, mask))
+
+
+def joined(words: Tensor, mask: Tensor, more: Tensor, more_mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Two texts a row, (rows, words) each -> one behind the other without a gap, and its mask"""
+    first, second = mask.sum(dim=1, keepdim=True), more_mask.sum(dim=1, keepdim=True)
+    width = int((first + second).max())
+    places = torch.arange(width, device=words.device)[None]
+    behind = (places - first).clamp(0, more.shape[1] - 1)
+    within = places.clamp(max=words.shape[1] - 1).expand(len(words), -1)
+    text = torch.where(places < first, words.gather(1, within), more.gather(1, behind))
+    both = places < first + second
+    return text * both, both
+
+
+def pixels(images: Tensor) -> Tensor:
+    """(images, height, width, 3) uint8 -> (images, 3, height, width) in [0, 1]"""
+    return images.permute(0, 3, 1, 2).float().div_(255)
+
+
+def places_of(rows: int, columns: int, device: torch.device) -> Tensor:
+    """(rows * columns, PLACE_DIM): of each patch how far down and across it is, -1 to 1, with sines of both"""
+    down = torch.linspace(-1, 1, rows, device=device)[:, None].expand(rows, columns)
+    across = torch.linspace(-1, 1, columns, device=device)[None].expand(rows, columns)
+    both = torch.stack([down, across], dim=2).flatten(0, 1)
+    return torch.cat([both, (torch.pi * both).sin(), (torch.pi * both).cos()], dim=1)
