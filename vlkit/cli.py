@@ -69,6 +69,7 @@ TIMINGS = {
     "render": ("frames a second of the embedded simulator", "render.py"),
     "navigation": ("ground, distances and moves of the embedded simulator", "navigation.py"),
     "houses": ("walking in generated houses, and learning to", "houses.py"),
+    "vqa": ("scoring answers beside the plain rules; training to answer", "vqa.py"),
     "scenes": ("reading meshes, and the cache of loaded scenes", "scene_files.py"),
     "text": ("the text encoder on unequal texts, packed LSTMs beside it", "text_encoder.py"),
 }

@@ -29,7 +29,7 @@ from vlkit.processes import cores
 from vlkit.progress import progress
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-FORMAT = 1  # raise it when the same pictures yield other pixels
+FORMAT = 2  # raise it when the same pictures yield other pixels
 SHOWN = 3  # names in a message
 MOST_AHEAD = 64  # pictures decoded before they are written
 
@@ -42,6 +42,7 @@ class ImageSet:
     values: np.ndarray  # pixels (images, height, width, 3) uint8, or features (images, patches, dim)
     shape: tuple[int, int] | None  # rows and columns of features; None for pixels
     troubles: Mapping[str, str]  # what is wrong with those that are not there
+    sizes: np.ndarray | None = None  # (images, 2) int64: width and height of the files, in pixels; None for features
 
     @property
     def rows(self) -> dict[str, int]:
@@ -84,17 +85,20 @@ def pixels(
         kept = folder / key
         if not (kept / "told.json").is_file():
             _decode(files, found, kept, size, fit)
-    damaged: dict[str, str] = json.loads((kept / "told.json").read_text(encoding="utf-8"))
+    told_of = json.loads((kept / "told.json").read_text(encoding="utf-8"))
+    damaged: dict[str, str] = told_of["damaged"]
     names_there = tuple(name for name in found if name not in damaged)
     values = np.load(kept / "pixels.npy", mmap_mode="r")
     order = {name: i for i, name in enumerate(wanted)}
     every = dict(sorted((troubles | damaged).items(), key=lambda item: order[item[0]]))
-    return ImageSet(names_there, values, None, every)
+    sizes = np.array(told_of["sizes"], np.int64).reshape(-1, 2)
+    return ImageSet(names_there, values, None, every, sizes)
 
 
 def _decode(files: "Files", found: Mapping[str, str], kept: Path, size: int, fit: str) -> None:
     """Writes the pixels of all that can be read, and what is wrong with the others; whole or not at all."""
     damaged: dict[str, str] = {}
+    sizes: list[tuple[int, int]] = []
     temporary: Path | None = None
     needed = len(found) * size * size * 3
     try:
@@ -107,14 +111,14 @@ def _decode(files: "Files", found: Mapping[str, str], kept: Path, size: int, fit
             )
         temporary = Path(tempfile.mkdtemp(prefix=f".{kept.name}.", suffix=".tmp", dir=kept.parent))
 
-        def decoded(name: str) -> np.ndarray | UserError:
+        def decoded(name: str) -> tuple[np.ndarray, tuple[int, int]] | UserError:
             try:
-                picture = fitted(read_image(files.open(found[name])), size, fit)
+                picture = read_image(files.open(found[name]))
             except UserError as error:
                 return error
-            return (picture * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+            shown = (fitted(picture, size, fit) * 255).round().to(torch.uint8).permute(1, 2, 0)
+            return shown.contiguous().numpy(), (picture.shape[2], picture.shape[1])
 
-        count = 0
         with (
             progress(len(found), unit="pictures") as bar,
             ThreadPoolExecutor(cores()) as pool,
@@ -127,11 +131,11 @@ def _decode(files: "Files", found: Mapping[str, str], kept: Path, size: int, fit
                     if isinstance(result, UserError):
                         damaged[name] = str(result).partition("\n")[0]
                     else:
-                        raw.write(result.data)
-                        count += 1
+                        raw.write(result[0].data)
+                        sizes.append(result[1])
                 bar.update(first + len(part), "decoding pictures")
-        _as_npy(temporary / "raw", temporary / "pixels.npy", (count, size, size, 3))
-        (temporary / "told.json").write_text(json.dumps(damaged) + "\n", encoding="utf-8")
+        _as_npy(temporary / "raw", temporary / "pixels.npy", (len(sizes), size, size, 3))
+        (temporary / "told.json").write_text(json.dumps({"damaged": damaged, "sizes": sizes}) + "\n", encoding="utf-8")
         if not kept.exists():  # another process may have been faster
             os.rename(temporary, kept)
     except OSError as error:

@@ -69,6 +69,20 @@ def fitted(image: Tensor, size: int, fit: str = "crop") -> Tensor:
     return center_crop(image, size, size) if fit == "crop" else center_pad(image, size, size)
 
 
+def fitted_box(
+    box: tuple[float, float, float, float], width: int, height: int, fit: str = "crop"
+) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom in the pixels of a picture -> shares of what `fitted` makes of it, from 0 to 1."""
+    if fit not in FITS:
+        raise ValueError(f"fit is {fit!r}; it is one of {', '.join(FITS)}")
+    side = min(width, height) if fit == "crop" else max(width, height)
+    across, down = (width, height) if fit == "stretch" else (side, side)
+    left, top = ((width - across) / 2, (height - down) / 2)
+    shares = [(box[0] - left) / across, (box[1] - top) / down, (box[2] - left) / across, (box[3] - top) / down]
+    x, y, x2, y2 = (min(max(each, 0.0), 1.0) for each in shares)
+    return x, y, x2, y2
+
+
 def resized(images: Tensor, height: int, width: int) -> Tensor:
     """(..., 3, any height, any width) -> (..., 3, height, width): bilinear, smoothed when it shrinks"""
     if images.shape[-2:] == (height, width):

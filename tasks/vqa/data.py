@@ -5,12 +5,13 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from vlkit.errors import UserError
 from vlkit.judging import parsed, shown, text_of
 from vlkit.tasks.vqa.metrics import Asked
 
+VISUAL7W_WRONG = 3  # answers of a question, beside the right one
 IDS = ("id", "question_id", "qa_id")  # what sets call the name of a question
 
 
@@ -129,6 +130,25 @@ def read_visual7w(path: str | Path, split: str) -> tuple[Choice, ...]:
     return tuple(choice for choice, _ in read_visual7w_entries(file, split))
 
 
+def read_boxes(file: Path) -> dict[str, tuple[float, float, float, float]]:
+    """Boxes of Visual7W's pointing task by id: left, top, right and bottom in pixels; none in a file of the telling task.
+
+    UserError for a box that is none.
+    """
+    document = parsed(text_of(file), str(file), line=None)
+    found: dict[str, tuple[float, float, float, float]] = {}
+    for i, box in enumerate(document.get("boxes") or ()):
+        where = f"{file}, boxes[{i}]"
+        sides = [box.get(name) for name in ("x", "y", "width", "height")] if isinstance(box, dict) else []
+        if not sides or not all(isinstance(each, int | float) and not isinstance(each, bool) for each in sides):
+            raise UserError(f"{where} is {shown(box)}; expected box_id, x, y, width and height")
+        x, y, width, height = (float(cast(float, each)) for each in sides)
+        if width <= 0 or height <= 0:
+            raise UserError(f"{where} is {width:g} by {height:g} pixels; expected sides above 0")
+        found[str(box.get("box_id"))] = (x, y, x + width, y + height)
+    return found
+
+
 def read_visual7w_entries(file: Path, split: str) -> tuple[tuple[Choice, dict[str, Any]], ...]:
     """As `read_visual7w`, each with what the file says of it."""
     found: list[tuple[Choice, dict[str, Any]]] = []
@@ -157,8 +177,10 @@ def _choice(where: str, pair: Any, image: str) -> Choice:
     text, others = pair.get("question"), pair.get("multiple_choices")
     if not isinstance(text, str) or not text.strip():
         raise UserError(f"{where} (qa_id {number}) has question {shown(text)}; expected a text")
-    if not isinstance(others, list) or not others:
-        raise UserError(f"{where} (qa_id {number}) has multiple_choices {shown(others)}; expected the wrong answers")
+    if not isinstance(others, list) or len(others) != VISUAL7W_WRONG:
+        raise UserError(
+            f"{where} (qa_id {number}) has multiple_choices {shown(others)}; expected {VISUAL7W_WRONG} wrong answers"
+        )
     choices = [pair.get("answer"), *others]
     for each in choices:
         if isinstance(each, bool) or not isinstance(each, int | str):

@@ -139,6 +139,8 @@ def asked(run: Trained, picture: str | Path | None, question: str, choices: str)
 
 def answer(run: Trained, blind: Trained | None, picture: str | Path | None, question: str, choices: str = "") -> Answer:
     """Answers a typed question. UserError for what cannot be asked, and for a picture that cannot be read."""
+    if run.model.region is not None:
+        raise UserError("this model points at parts of pictures; name a run that answers in words")
     if run.settings.features is not None:
         raise UserError("this model reads features, not pictures; name a run that was trained from pixels")
     chances, picture_shown, words = _answered(run, asked(run, picture, question, choices), run.settings.blank)

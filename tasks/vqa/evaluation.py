@@ -28,7 +28,13 @@ from vlkit.train import chosen_device
 METRICS = {"accuracy": "fraction"}
 LABELS = {"calibration_error": "calibration error", "consistency": "consistent over wordings"}
 MAY_DIFFER = (*FREE, "seed", "device", "processes")  # between runs that are seeds of one experiment
-OWN_ENTRIES = ("answer_list", "choice_list", "feature_dim", "feature_shape")  # of a run's config, beside the settings
+OWN_ENTRIES = (
+    "answer_list",
+    "choice_list",
+    "feature_dim",
+    "feature_shape",
+    "pointing",
+)  # of a run's config, beside the settings
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,7 @@ def trained(folder: Path, device: str | None) -> Trained:
         answers=len(vocabulary),
         feature_dim=own["feature_dim"] or 0,
         shape=None if shape is None else (shape[0], shape[1]),
+        pointing=bool(own["pointing"]),
     )
     checkpoint.restore(model, tensors, best)
     return Trained(
@@ -121,6 +128,12 @@ def asked_of(run: Trained, options: EvalOptions, examples: Examples | None = Non
         features=options.features or settings.features,
         skip_missing=options.skip_missing or settings.skip_missing,
     )
+    if (run.model.region is not None) != (examples.pointing and not run.vocabulary):
+        kinds = "boxes", "texts"
+        learned, there = kinds if run.model.region is not None else kinds[::-1]
+        raise UserError(
+            f"{run.folder} learned to choose among {learned}, and the choices of {examples.name} are {there}"
+        )
     if not run.vocabulary and not examples.multiple_choice:
         raise UserError(f"{run.folder} scores candidates, and not every question of {examples.name} has some")
     # Pictures of other data are not where those of the training are.
@@ -349,7 +362,8 @@ def write_predictions(file: Path, said: Said, form: Format) -> None:
     rows: list[dict[str, Any]] = []
     for example, answer in zip(said.asked.examples, said.answers, strict=True):
         if form == "visual7w":
-            rows.append({"qa_id": int(example.id), "candidates": [{"answer": answer}]})
+            said_as = int(answer) if example.boxes else answer
+            rows.append({"qa_id": int(example.id), "candidates": [{"answer": said_as}]})
         elif form == "vqa":
             rows.append({"question_id": int(example.id), "answer": answer})
         elif form == "gqa":

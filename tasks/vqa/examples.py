@@ -9,10 +9,18 @@ from typing import Any, Literal
 
 from vlkit.errors import UserError
 from vlkit.judging import parsed, shown, text_of
-from vlkit.tasks.vqa.data import any_choice, any_entries, read_annotations, read_questions, read_visual7w_entries
+from vlkit.tasks.vqa.data import (
+    any_choice,
+    any_entries,
+    read_annotations,
+    read_boxes,
+    read_questions,
+    read_visual7w_entries,
+)
 from vlkit.tasks.vqa.metrics import Asked, normalised
 
 Format = Literal["visual7w", "vqa", "gqa", "easy-vqa", "own"]
+Box = tuple[float, float, float, float]  # left, top, right and bottom
 SET_ASIDE = 10  # one picture in so many is for choosing checkpoints where a set has no split for that
 MOST_AGREEING = 3  # people who must have said the same for it to count in full
 
@@ -30,6 +38,7 @@ class Example:
     type: str = ""  # of the question, as the set has it
     kind: str = ""  # finer, or of the answer
     same_as: str = ""  # id of the question that this one asks in other words
+    boxes: tuple[Box, ...] = ()  # where the choices are parts of the picture, each in its pixels; none for texts
 
     @property
     def told(self) -> bool:
@@ -46,6 +55,11 @@ class Examples:
     examples: tuple[Example, ...]
     images: Path  # folder or zip file
     asked: tuple[Asked, ...] = ()  # of VQA's sets, beside the examples: what ten people answered
+
+    @property
+    def pointing(self) -> bool:
+        """Whether every choice is a part of a picture."""
+        return bool(self.examples) and all(example.boxes for example in self.examples)
 
     @property
     def multiple_choice(self) -> bool:
@@ -121,21 +135,32 @@ def _images(data: Path, split: str) -> Path:
 
 def _visual7w(data: Path, split: str) -> Examples:
     file = data / "dataset.json" if data.is_dir() else data
-    examples = tuple(
-        Example(
-            choice.id,
-            choice.image,
-            choice.text,
-            choice.choices,
-            choice.right,
-            (choice.answer,),
-            choice.type,
-            str(pair.get("kind", "")),
-            str(pair.get("same_as", "")),
+    boxes = read_boxes(file)
+    examples = []
+    for choice, pair in read_visual7w_entries(file, split):
+        own: tuple[Box, ...] = ()
+        if boxes:
+            gone = [each for each in choice.choices if each not in boxes]
+            if gone:
+                raise UserError(
+                    f"{file}, qa_id {choice.id} names the box {gone[0]}, which is not among its {len(boxes)} boxes"
+                )
+            own = tuple(boxes[each] for each in choice.choices)
+        examples.append(
+            Example(
+                choice.id,
+                choice.image,
+                choice.text,
+                choice.choices,
+                choice.right,
+                (choice.answer,),
+                choice.type,
+                str(pair.get("kind", "")),
+                str(pair.get("same_as", "")),
+                own,
+            )
         )
-        for choice, pair in read_visual7w_entries(file, split)
-    )
-    return Examples(split, (file,), examples, _images(file, split))
+    return Examples(split, (file,), tuple(examples), _images(file, split))
 
 
 def _vqa(data: Path, split: str) -> Examples:

@@ -26,6 +26,7 @@ class Batch:
     there: Tensor  # (questions, candidates) bool: whether there is such a candidate
     right: Tensor  # (questions,) int64: the right candidate; -1 where nobody tells
     targets: Tensor  # (questions, answers) float32: how right each common answer is; none for candidates
+    boxes: Tensor | None = None  # (questions, candidates, 4) shares of the picture, where candidates are parts of it
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ class VQAModel(nn.Module):
     """Answers questions about pictures.
 
     together: candidates are read behind their question and the picture is looked at for each of them anew; else once for
-    the question.
+    the question. region: makes a candidate of what is in a box and where that is, (..., patch + 4) -> (..., text); None where
+    candidates are texts.
     """
 
     PLACE_DIM = 6  # numbers that tell where a patch is
@@ -98,10 +100,11 @@ class VQAModel(nn.Module):
         *,
         places: bool = True,
         together: bool = False,
+        region: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.text, self.image, self.fusion, self.head = text, image, fusion, head
-        self.places, self.together = places, together
+        self.places, self.together, self.region = places, together, region
 
     def see(self, images: Tensor) -> ImageGrid:
         """Pixels (images, height, width, 3) uint8, or features (images, patches, dim) -> a grid that knows its places"""
@@ -122,11 +125,16 @@ class VQAModel(nn.Module):
             question = cast(TextStates, self.text(batch.words, batch.mask))
             fused = self.meet(question, seen, batch.image, batch.mask)
             return Answered(self.head(fused.joint).float(), fused.weights)
-        if self.together:
+        if self.together and self.region is None:
             return self._together(seen, batch)
         question = cast(TextStates, self.text(batch.words, batch.mask))
         fused = self.meet(question, seen, batch.image, batch.mask)
-        candidates = cast(TextStates, self.text(batch.choices, batch.choices_mask)).pooled[batch.choice]
+        if self.region is not None:
+            assert batch.boxes is not None
+            inside = within(seen.grid[batch.image], seen.shape, batch.boxes)
+            candidates = self.region(torch.cat([inside, batch.boxes], dim=2))
+        else:
+            candidates = cast(TextStates, self.text(batch.choices, batch.choices_mask)).pooled[batch.choice]
         scores = self.head(fused.joint, candidates).float().masked_fill(~batch.there, -torch.inf)
         return Answered(scores, fused.weights)
 
@@ -151,6 +159,22 @@ class VQAModel(nn.Module):
         """Each question with its own picture."""
         own = ImageGrid(grid=seen.grid[image], pooled=seen.pooled[image], shape=seen.shape)
         return cast(Fused, self.fusion(question, own, mask))
+
+
+def within(grid: Tensor, shape: tuple[int, int], boxes: Tensor) -> Tensor:
+    """(rows, patches, dim), boxes (rows, boxes, 4) -> (rows, boxes, dim): the mean over each box, patches by their overlap"""
+
+    def overlap(low: Tensor, high: Tensor, count: int) -> Tensor:
+        """(rows, boxes) each -> (rows, boxes, count): how much of each part between 0 and 1 lies between low and high"""
+        edges = torch.arange(count + 1, device=low.device) / count
+        covered = torch.minimum(edges[1:], high[..., None]) - torch.maximum(edges[:-1], low[..., None])
+        # A box of no width, at the edge of what a crop left, counts where it is.
+        return covered.clamp(min=1e-6 / count)
+
+    down = overlap(boxes[..., 1], boxes[..., 3], shape[0])
+    across = overlap(boxes[..., 0], boxes[..., 2], shape[1])
+    weights = (down[..., :, None] * across[..., None, :]).flatten(2)
+    return (weights / weights.sum(dim=2, keepdim=True)).to(grid.dtype) @ grid
 
 
 def joined(words: Tensor, mask: Tensor, more: Tensor, more_mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 import numpy as np
 import torch
 import tyro
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from vlkit import config
 from vlkit.batches import moved
@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 
 WIDE = 224  # pixels of a picture on the page
 WINDOWS = 8  # that cover the width of a picture, in twice as many places
+RIGHT, WRONG, OTHER = (
+    "#3fae5a",
+    "#e0483e",
+    "#f4f4f4",
+)  # boxes: the right one, one that was chosen and is not, the others
 MOST_CHOICES = 6  # shown of the answers
 
 
@@ -140,7 +145,7 @@ def looked_at(run: Trained, said: Said, place: int) -> Shown:
         hangs = occlusion(score, batch.images[0].cpu(), window=window, stride=max(window // 2, 1)).numpy()
     return Shown(
         id=example.id,
-        picture=_picture(asked, place),
+        picture=_picture(asked, place, answers[0][0]),
         text=example.text,
         words=words,
         answers=answers,
@@ -155,7 +160,7 @@ def looked_at(run: Trained, said: Said, place: int) -> Shown:
 
 def _repeated(batch: Batch, count: int) -> dict[str, torch.Tensor]:
     """A batch's one question, asked of several pictures."""
-    names = ("words", "mask", "choice", "there", "right", "targets")
+    names = ["words", "mask", "choice", "there", "right", "targets", *([] if batch.boxes is None else ["boxes"])]
     many = {name: getattr(batch, name).expand(count, *getattr(batch, name).shape[1:]) for name in names}
     return many | {"image": torch.arange(count, device=batch.image.device)}
 
@@ -174,12 +179,22 @@ def _looks(every: Mapping[str, torch.Tensor], shape: tuple[int, int], words: Seq
     return found
 
 
-def _picture(asked: Answerable, place: int) -> np.ndarray:
-    """The picture as the model sees it; grey where it sees features."""
+def _picture(asked: Answerable, place: int, said: str) -> np.ndarray:
+    """The picture as the model sees it, with the boxes that it chooses among; grey where it sees features."""
     row = asked.images.read(asked.image_rows[[place]])[0]
-    if row.dim() == 3:
+    if row.dim() != 3:
+        return np.full((WIDE, WIDE, 3), 160, np.uint8)
+    example = asked.examples[place]
+    if not example.boxes:
         return row.numpy()
-    return np.full((WIDE, WIDE, 3), 160, np.uint8)
+    shown = Image.fromarray(row.numpy()).resize((WIDE, WIDE), Image.Resampling.NEAREST)
+    draw = ImageDraw.Draw(shown)
+    for i, box in enumerate(asked.boxes_of(np.array([place]), len(example.boxes))[0].tolist()):
+        x, y, x2, y2 = (each * WIDE for each in box)
+        colour = RIGHT if i == example.right else WRONG if example.choices[i] == said else OTHER
+        draw.rectangle((x, y, max(x2, x + 1), max(y2, y + 1)), outline=colour, width=3 if colour != OTHER else 1)
+        draw.text((x + 4, y + 3), example.choices[i], fill=colour)
+    return np.asarray(shown)
 
 
 def written(shown: Sequence[Shown], folder: Path, title: str) -> list[Path]:

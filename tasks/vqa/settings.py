@@ -27,6 +27,7 @@ COUNTS = (
     *("size", "max_words", "min_count", "word_dim", "image_dim", "dim", "answer_dim", "answers", "batch_size"),
     *("questions_per_image", "select_questions"),
 )
+ATTENDING = ("attention", "stacked", "words")  # fusions in which the kind of attention can be chosen
 PLAIN = "product"  # the fusion of the arm without attention: both vectors, element by element
 
 
@@ -61,6 +62,8 @@ class Config:
     fusion: str = "stacked"
     """how question and picture meet: concat, product, attention (one look, gated), stacked (several looks), coattention, words
     (looks at each word, as Visual7W's LSTM), visualbert and lxmert (transformers), or module:function of your own"""
+    attention: str = "bilinear"
+    """of the fusions attention, stacked and words: additive (as published, and several times as slow), dot, bilinear, multihead"""
     candidates: Literal["apart", "together"] = "apart"
     """apart: each candidate is read by itself; together: behind the question, so that the model looks anew for each"""
     size: int = 64
@@ -174,12 +177,18 @@ def train_options(settings: Config) -> TrainOptions:
 
 
 def built_model(
-    settings: Config, *, vocabulary: int, answers: int, feature_dim: int = 0, shape: tuple[int, int] | None = None
+    settings: Config,
+    *,
+    vocabulary: int,
+    answers: int,
+    feature_dim: int = 0,
+    shape: tuple[int, int] | None = None,
+    pointing: bool = False,
 ) -> VQAModel:
     """The model that the settings describe, untrained.
 
     vocabulary: of the tokenizer; answers: of the head for open answers, 0 for one that scores candidates; feature_dim, shape:
-    of grid features, where these stand in the place of pictures.
+    of grid features, where these stand in the place of pictures; pointing: whether candidates are parts of the picture.
     """
     text_options: dict[str, Any] = {}
     if settings.text_encoder in TEXT_ENCODERS:
@@ -199,11 +208,14 @@ def built_model(
     text_dim = int(getattr(text, "dim"))  # noqa: B009 - nn.Module has it by contract, not by type
     image_dim = int(getattr(image, "dim"))  # noqa: B009
     seen_dim = image_dim + (VQAModel.PLACE_DIM if settings.places else 0)
-    met = fusion(settings.fusion, text_dim, seen_dim, settings.dim, dropout=settings.dropout)
+    options: dict[str, Any] = {"attention": settings.attention} if settings.fusion in ATTENDING else {}
+    met = fusion(settings.fusion, text_dim, seen_dim, settings.dim, dropout=settings.dropout, **options)
     joint_dim = int(getattr(met, "dim"))  # noqa: B009
     head: ChoiceHead | OpenHead
     if answers:
         head = OpenHead(joint_dim, settings.answer_dim, answers, dropout=settings.dropout)
     else:
         head = ChoiceHead(joint_dim, text_dim, settings.answer_dim, dropout=settings.dropout)
-    return VQAModel(text, image, met, head, places=settings.places, together=settings.candidates == "together")
+    region = nn.Linear(seen_dim + 4, text_dim) if pointing else None
+    together = settings.candidates == "together"
+    return VQAModel(text, image, met, head, places=settings.places, together=together, region=region)

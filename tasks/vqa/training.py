@@ -16,6 +16,7 @@ from vlkit.batches import Batches, moved, seed_everything
 from vlkit.errors import UserError
 from vlkit.evaluation import begin_image_encoder
 from vlkit.image_sets import ImageSet, features, missing, pixels
+from vlkit.images import fitted_box
 from vlkit.processes import every_core, join, side_by_side
 from vlkit.tasks.vqa.examples import (
     Example,
@@ -48,6 +49,7 @@ class Answerable:
     max_words: int
     vocabulary: tuple[str, ...]  # common answers, of the head for open ones; none for candidates
     left_out: int = 0  # questions whose picture is missing
+    fit: str = "stretch"  # how pictures became squares
 
     @property
     def examples(self) -> tuple[Example, ...]:
@@ -137,7 +139,18 @@ class Answerable:
             there=there,
             right=torch.tensor([-1 if each is None else each for each in right]),
             targets=targets,
+            boxes=self.boxes_of(questions, most) if self.source.pointing and every else None,
         )
+
+    def boxes_of(self, questions: np.ndarray, most: int) -> Tensor:
+        """(questions, most, 4): the parts of the picture that each one's candidates are, as shares of it"""
+        assert self.images.sizes is not None
+        boxes = torch.zeros(len(questions), most, 4)
+        for row, i in enumerate(questions):
+            width, height = self.images.sizes[self.image_rows[i]].tolist()
+            own = [fitted_box(box, width, height, self.fit) for box in self.examples[i].boxes]
+            boxes[row, : len(own)] = torch.tensor(own)
+        return boxes
 
 
 def answerable(
@@ -164,7 +177,12 @@ def answerable(
     if left_out:
         asked = tuple(examples.asked[i] for i in kept) if examples.asked else ()
         examples = replace(examples, examples=tuple(examples.examples[i] for i in kept), asked=asked)
-    return Answerable(examples, found, tokenizer, settings.max_words, vocabulary, left_out)
+    if examples.pointing and found.sizes is None:
+        raise UserError(
+            f"the candidates of {examples.name} are boxes in pixels of the pictures, whose sizes features do not tell; leave out "
+            "features and name the pictures"
+        )
+    return Answerable(examples, found, tokenizer, settings.max_words, vocabulary, left_out, settings.fit)
 
 
 def splits(settings: Config) -> tuple[Examples, Examples]:
@@ -208,7 +226,7 @@ def _train_with_arms(settings: Config, folder: Path) -> FitResult:
         )
     settings = replace(settings, head=head)
     vocabulary = common_answers(train.examples, settings.answers) if head == "open" else ()
-    texts = [text for each in train.examples for text in (each.text, *each.choices)]
+    texts = [text for each in train.examples for text in (each.text, *(() if each.boxes else each.choices))]
     tokenizer = Tokenizer.train(texts, minimum=settings.min_count)
     worlds = [answerable(settings, each, tokenizer, vocabulary) for each in (train, select)]
     result = training(settings, folder, *worlds)
@@ -228,6 +246,7 @@ def training(settings: Config, folder: Path, train: Answerable, select: Answerab
         "answers": len(train.vocabulary),
         "feature_dim": 0 if pictures.shape is None else pictures.values.shape[2],
         "shape": pictures.shape,
+        "pointing": train.source.pointing and not train.vocabulary,
     }
     model = built_model(settings, **built)
     if settings.image_from is not None:
@@ -250,9 +269,12 @@ def training(settings: Config, folder: Path, train: Answerable, select: Answerab
     batches = Batches(len(pictures_asked), settings.batch_size, collate, name=lambda i: f"picture {pictures.names[i]}")
     values = config.as_dict(settings) | {
         "answer_list": list(train.vocabulary),
-        "choice_list": common_choices(train.examples, KNOWN_CHOICES) if not train.vocabulary else [],
+        "choice_list": common_choices(train.examples, KNOWN_CHOICES)
+        if not (train.vocabulary or built["pointing"])
+        else [],
         "feature_dim": built["feature_dim"],
         "feature_shape": list(pictures.shape or ()),
+        "pointing": built["pointing"],
     }
     return fit(
         model,

@@ -18,7 +18,7 @@ EVERY: list[tuple[str, dict[str, Any]]] = [
     *((name, {}) for name in sorted(FUSIONS)),
     ("product", {"gated": True}),
     *(("attention", {"attention": name}) for name in ("additive", "dot", "bilinear", "multihead")),
-    ("stacked", {"looks": 3}),
+    ("stacked", {"looks": 3, "attention": "bilinear"}),
 ]
 EACH = pytest.mark.parametrize(("name", "options"), EVERY)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vlkit.errors import UserError
-from vlkit.images import PIXELS_AT_MOST, center_crop, center_pad, fitted, image_batch, read_image, resized
+from vlkit.images import PIXELS_AT_MOST, center_crop, center_pad, fitted, fitted_box, image_batch, read_image, resized
 
 PIXELS = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3) * 3
 
@@ -179,3 +179,16 @@ def test_pictures_of_several_sizes_are_one_batch(tmp_path: Path) -> None:
         saved(tmp_path / "b.png", Image.fromarray(PIXELS[:, :2])),
     ]
     assert image_batch(paths, size=5).shape == (2, 3, 5, 5)
+
+
+@pytest.mark.parametrize(
+    ("fit", "expected"),
+    [("stretch", (0.25, 0.0, 0.5, 0.5)), ("crop", (0.0, 0.0, 0.5, 0.5)), ("pad", (0.25, 0.25, 0.5, 0.5))],
+)
+def test_a_box_goes_where_its_part_of_the_picture_goes(fit: str, expected: tuple[float, ...]) -> None:
+    image = torch.zeros(3, 20, 40)
+    image[:, 0:10, 10:20] = 1
+    assert fitted_box((10, 0, 20, 10), 40, 20, fit) == pytest.approx(expected)
+    x, y, x2, y2 = (round(each * 32) for each in expected)
+    inside = fitted(image, 32, fit)[0, y:y2, x:x2]
+    assert inside[2:-2, 2:-2].min() > 0.9

@@ -1,7 +1,6 @@
 """Models that answer, from questions to report, pictures and page; the same encoder in two tasks; a killed training."""
 
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from vlkit.tasks.vqa.demo import answer, samples
 from vlkit.tasks.vqa.evaluation import trained
 from vlkit.tasks.vqa.examples import Example, installed_easy_vqa, read_examples
 from vlkit.tasks.vqa.metrics import calibration_error, consistency
-from vlkit.tasks.vqa.model import joined
+from vlkit.tasks.vqa.model import joined, within
 from vlkit.tasks.vqa.probes import answer_prior, exchanged, question_prior
 from vlkit.tasks.vqa.settings import Config, built_model
 from vlkit.tasks.vqa.training import Answerable, answerable, scored
@@ -248,6 +247,83 @@ def test_open_answers_from_pixels_and_from_features(tmp_path: Path) -> None:
     }
 
 
+def pointing(folder: Path, count: int = 60) -> Path:
+    """Pictures of four coloured quarters, and questions that point at one of them, in Visual7W's format."""
+    colours = {"red": (250, 0, 0), "green": (0, 250, 0), "blue": (0, 0, 250), "white": (250, 250, 250)}
+    images, boxes = [], []
+    (folder / "images").mkdir(parents=True)
+    for i in range(count):
+        order = torch.randperm(4, generator=torch.Generator().manual_seed(i)).tolist()
+        picture = Image.new("RGB", (40, 20))
+        for place, which in enumerate(order):
+            x, y = place % 2 * 20, place // 2 * 10
+            picture.paste(list(colours.values())[which], (x, y, x + 20, y + 10))
+            boxes.append({"box_id": 4 * i + which, "name": "part", "x": x, "y": y, "width": 20, "height": 10})
+        picture.save(folder / "images" / f"{i}.png")
+        pairs = [
+            {
+                "qa_id": 4 * i + which,
+                "question": f"Which part is {name}?",
+                "answer": 4 * i + which,
+                "multiple_choices": [4 * i + each for each in range(4) if each != which],
+                "type": "which",
+            }
+            for which, name in enumerate(colours)
+        ]
+        images.append({"filename": f"{i}.png", "split": "train" if i % 2 else "val", "qa_pairs": pairs})
+    document = {"dataset": "visual7w-pointing", "images": images, "boxes": boxes}
+    (folder / "dataset.json").write_text(json.dumps(document), encoding="utf-8")
+    return folder
+
+
+def test_pointing_finds_the_part_that_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = pointing(tmp_path / "data")
+    file = tmp_path / "point.toml"
+    text = SMALL
+    for small, larger in (("size = 16", "size = 32"), ("dim = 16", "dim = 32"), ("image_dim = 8", "image_dim = 32")):
+        text = text.replace(small, larger)
+    file.write_text(f'{text}data = "{data}"\noutput = "{tmp_path / "run"}"\n', encoding="utf-8")
+    words = ["--steps", "250", "--evaluate-every", "250", "--learning-rate", "0.003", "--fusion", "attention"]
+    assert main(["train", str(file), *words]) == 0
+    assert main(["eval", str(tmp_path / "run"), "--split", "val", "--probes"]) == 0
+    out = tmp_path / "run" / "eval" / "val"
+    card = report.read(out / "report.json")
+    assert card.metrics[0].value > 0.8
+    assert next(arm for arm in card.arms if arm.name == "no question").metrics[0].value < 0.5
+    predictions = ["--predictions", str(out / "predictions.json"), "--dataset", str(data), "--split", "val"]
+    assert main(["judge", "visual7w", *predictions]) == 0
+    assert main(["explain", str(tmp_path / "run"), "--split", "val", "--examples", "1"]) == 0
+    with pytest.raises(UserError, match="points at parts"):
+        answer(trained(tmp_path / "run", "cpu"), None, data / "images" / "0.png", "Which part is red?", "a\nb")
+    capsys.readouterr()
+    np.save(tmp_path / "0.npy", np.ones((4, 2), np.float32))
+    assert (
+        main(["train", str(file), "--features", str(tmp_path), "--skip-missing", "--output", str(tmp_path / "x")]) == 1
+    )
+    assert "features" in capsys.readouterr().err
+
+
+def test_a_box_that_is_not_there_is_told(tmp_path: Path) -> None:
+    data = pointing(tmp_path / "data", count=2)
+    document = json.loads((data / "dataset.json").read_text(encoding="utf-8"))
+    for change, message in (
+        ({"width": 0}, "0 by 10 pixels"),
+        ({"x": "left"}, "expected box_id"),
+        ({"box_id": 99}, "names the box 0"),
+    ):
+        changed = [box | change if box["box_id"] == 0 else box for box in document["boxes"]]
+        (data / "dataset.json").write_text(json.dumps(document | {"boxes": changed}), encoding="utf-8")
+        with pytest.raises(UserError, match=message):
+            read_examples(data, None, "val")
+
+
+def test_what_is_within_a_box_is_weighed_by_its_overlap() -> None:
+    grid = torch.arange(4.0).reshape(1, 4, 1)  # two rows of two
+    boxes = torch.tensor([[[0.0, 0.0, 0.5, 0.5], [0.0, 0.0, 1.0, 1.0], [0.25, 0.0, 1.0, 0.5], [1.0, 1.0, 1.0, 1.0]]])
+    found = within(grid, (2, 2), boxes)[0, :, 0].tolist()
+    assert found == pytest.approx([0.0, 1.5, 2 / 3, 1.5], abs=1e-3)
+
+
 def test_missing_and_damaged_pictures_stop_or_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for i in range(4):
         Image.new("RGB", (16, 16), (60 * i, 0, 0)).save(tmp_path / f"{i}.png")
@@ -366,8 +442,8 @@ def test_wrong_settings_are_told(
 
 
 @pytest.mark.reference
-def test_published_questions_on_real_pictures_run_end_to_end(tmp_path: Path) -> None:
-    folder = Path(os.environ["VLKIT_REFERENCE"]) / "vqa"
+def test_published_questions_on_real_pictures_run_end_to_end(reference: Path, tmp_path: Path) -> None:
+    folder = reference / "vqa"
     for split in ("train", "val"):
         for what in ("questions", "annotations"):
             (tmp_path / f"{split}_{what}.json").write_bytes((folder / f"vqa2_{what}.json").read_bytes())

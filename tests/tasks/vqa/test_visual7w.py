@@ -65,6 +65,12 @@ def test_boxes_are_chosen_by_their_ids(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "scores.json").read_text())["accuracy"]["mean"] == 1
 
 
+@pytest.mark.parametrize("others", [["A car.", "A hat."], ["a", "b", "c", "d"], [], None])
+def test_visual7w_has_four_choices(tmp_path: Path, others: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert judged(tmp_path, [answer(1, RIGHT)], pairs=(pair(1, multiple_choices=others),)) == 1
+    assert "expected 3 wrong answers" in capsys.readouterr().err
+
+
 def test_free_answers_are_right_where_one_of_the_first_is(tmp_path: Path) -> None:
     said = [answer(1, "bus", "the bus."), answer(2, "a", "b", "The bus."), answer(3, "x")]
     assert judged(tmp_path, said, "--open", "2") == 0
@@ -106,7 +112,7 @@ def test_what_is_none_of_the_choices_counts_as_wrong_where_that_is_allowed(
     ("pairs", "complaint"),
     [
         ((pair(1, question=" "),), "has question ' '; expected a text"),
-        ((pair(1, multiple_choices=[]),), "has multiple_choices []; expected the wrong answers"),
+        ((pair(1, multiple_choices=[]),), "has multiple_choices []; expected 3 wrong answers"),
         ((pair(1, answer=None),), "has the answer None; expected a text, or a box id"),
         ((pair(1), pair(1)), "has qa_id 1, as an earlier one has"),
         (("pair",), "is pair; expected an object"),
