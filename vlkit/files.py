@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -54,6 +54,23 @@ def replace_folder(path: str | Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_replaceable(folder: Path, own: Collection[str], marker: str, what: str) -> None:
+    """UserError where a folder that is about to be replaced holds what is not of `what`, and would be lost.
+
+    own: names of what such folders hold; marker: the file that tells one, which an empty folder need not have.
+    """
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise UserError(f"{folder} is a file; name a folder to write the {what} to")
+    foreign = sorted(each.name for each in folder.iterdir() if each.name not in own)
+    if foreign or (any(folder.iterdir()) and not (folder / marker).is_file()):
+        raise UserError(
+            f"{folder} holds files that are not of generated {what} ({', '.join(foreign[:3] or ['no ' + marker])}); they "
+            "would be lost: name a new or an empty folder"
+        )
 
 
 @contextmanager

@@ -18,16 +18,16 @@ def occlusion(
     """How much a score falls where a grey window covers the picture (Zeiler and Fergus 2014, section 4.2).
 
     score: pictures (n, height, width, 3) uint8 -> (n,); image (height, width, 3) uint8; window, stride: pixels. Returns
-    (rows, columns), one number for each place of the window, which also stands beyond the edges by half of itself, so that
-    corners are covered as often as the middle. Negative where the score rises. ValueError for a window that covers nothing.
+    (rows, columns), one number for each place of the window, which also reaches beyond the edges, so that corners are covered
+    as often as the middle. Negative where the score rises. ValueError for a window that covers nothing, or not all.
     """
     height, width = image.shape[:2]
-    if window < 1 or stride < 1 or window > 2 * max(height, width):
-        raise ValueError(f"window {window} and stride {stride} for a picture of {height}x{width}; expected 1 or more")
-    tops, lefts = (
-        range(-(window // 2), height - window // 2, stride),
-        range(-(window // 2), width - window // 2, stride),
-    )
+    if not 1 <= stride <= window <= 2 * max(height, width):
+        raise ValueError(
+            f"window {window} and stride {stride} for a picture of {height}x{width}; expected a stride of 1 or more, a window "
+            "at least as large and at most twice the picture"
+        )
+    tops, lefts = range(stride - window, height, stride), range(stride - window, width, stride)
     before = score(image[None])[0]
     covered = []
     for top in tops:

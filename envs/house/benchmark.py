@@ -32,13 +32,14 @@ from vlkit.envs.house.routes import Goal, Route, exits, goals, route_of, side_of
 from vlkit.envs.simulator.glb_writer import save_glb
 from vlkit.envs.simulator.navgrid import NavGrid, NavSettings, nav_grid
 from vlkit.errors import UserError
-from vlkit.files import replace_folder
+from vlkit.files import check_replaceable, replace_folder
 from vlkit.processes import cores
 from vlkit.progress import progress
 
 FORMAT = "vlkit houses"
 VERSION = 5  # raise it when the same seed yields other files
 MARKER = "houses.json"
+OWN = ("scenes", "houses", "README.md", MARKER, "train", "val_seen", "val_unseen", "test")  # what the folder holds
 MOST_HOUSES = 9999  # four digits in a house's name
 FEWEST_FOR_PROCESSES = 24  # houses: fewer are made before other processes have started
 RADIUS_M = 0.2  # of the agent's body
@@ -220,7 +221,7 @@ def generate(arguments: Arguments) -> Made:
     Raises UserError where it holds anything but earlier houses, where it cannot be written, and where a house has too
     few walks.
     """
-    check_folder(arguments.out)
+    check_replaceable(arguments.out, OWN, MARKER, "houses")
     every = list(jobs(arguments))
     with replace_folder(arguments.out) as folder, progress(len(every), unit="houses") as shown:
         made = []
@@ -236,21 +237,6 @@ def generate(arguments: Arguments) -> Made:
         marker = {"format": FORMAT, "arguments": _written(arguments), "splits": splits, "followed": followed}
         (folder / MARKER).write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")
     return Made(splits, words, followed)
-
-
-def check_folder(folder: Path) -> None:
-    """UserError where the folder holds what is not of generated houses, and would be lost."""
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise UserError(f"{folder} is a file; name a folder to write the houses to")
-    own = {"scenes", "houses", "README.md", MARKER, "train", "val_seen", "val_unseen", "test"}
-    foreign = sorted(each.name for each in folder.iterdir() if each.name not in own)
-    if foreign or (any(folder.iterdir()) and not (folder / MARKER).is_file()):
-        raise UserError(
-            f"{folder} holds files that are not of generated houses ({', '.join(foreign[:3] or ['no ' + MARKER])}); they "
-            "would be lost: name a new or an empty folder"
-        )
 
 
 def _made(every: Sequence[Job], folder: Path, processes: int | None) -> Iterable[MadeHouse]:

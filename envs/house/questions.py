@@ -26,7 +26,7 @@ from vlkit.envs.house.furnish import random_house
 from vlkit.envs.house.house import COLOURS, LEVELS, Level
 from vlkit.envs.house.views import Seen, View, gap_m, kinds_of, stands, views
 from vlkit.errors import UserError
-from vlkit.files import replace_folder
+from vlkit.files import check_replaceable, replace_folder
 from vlkit.processes import cores
 from vlkit.progress import progress
 
@@ -195,7 +195,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def generate(arguments: Arguments) -> Made:
     """Writes pictures and questions. The folder appears whole or not at all; UserError where it holds anything else."""
-    check_folder(arguments.out)
+    check_replaceable(arguments.out, ("dataset.json", "images", "README.md", MARKER), MARKER, "questions")
     with replace_folder(arguments.out) as folder:
         images: list[dict[str, Any]] = []
         splits: dict[str, dict[str, int]] = {}
@@ -241,22 +241,6 @@ def generate(arguments: Arguments) -> Made:
         (folder / MARKER).write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")
     kinds = Counter(question.kind for question in asked["train"])
     return Made(splits, {kind: kinds[kind] for kind in WORDINGS}, guessing)
-
-
-def check_folder(folder: Path) -> None:
-    """UserError where the folder holds what is not of such questions, and would be lost."""
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise UserError(f"{folder} is a file; name a folder to write the questions to")
-    foreign = sorted(
-        each.name for each in folder.iterdir() if each.name not in {"dataset.json", "images", "README.md", MARKER}
-    )
-    if foreign or (any(folder.iterdir()) and not (folder / MARKER).is_file()):
-        raise UserError(
-            f"{folder} holds files that are not of generated questions ({', '.join(foreign[:3] or ['no ' + MARKER])}); they "
-            "would be lost: name a new or an empty folder"
-        )
 
 
 # Pictures, house by house

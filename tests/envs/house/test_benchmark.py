@@ -11,10 +11,11 @@ import pytest
 from vlkit.cli import main
 from vlkit.envs.episodes import episode_file, ground_truth_file, read_episodes, read_ground_truth
 from vlkit.envs.house import benchmark
-from vlkit.envs.house.benchmark import MARKER, RULES, Arguments, check_folder, is_there
+from vlkit.envs.house.benchmark import MARKER, OWN, RULES, Arguments, is_there
 from vlkit.envs.house.house import House
 from vlkit.envs.simulator.load import load_scene
 from vlkit.errors import UserError
+from vlkit.files import check_replaceable
 
 WORDS = ["--seed", "4", "--houses", "3", "--unseen", "1", "--walks", "10", "--processes", "1"]
 SPLITS = ("train", "val_seen", "val_unseen", "test")
@@ -100,7 +101,7 @@ def test_a_folder_with_other_things_is_left_alone(tmp_path: Path, capsys: pytest
     assert "thesis.txt" in capsys.readouterr().err
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
     with pytest.raises(UserError, match="is a file; name a folder"):
-        check_folder(tmp_path / "thesis.txt")
+        check_replaceable(tmp_path / "thesis.txt", OWN, MARKER, "houses")
 
 
 def test_it_is_known_whether_a_folder_holds_what_is_wanted(data: Path) -> None:
