@@ -56,6 +56,10 @@ DATA = {
         "pictures from houses with questions of four choices, in Visual7W's format",
         "vlkit.envs.house.questions:main",
     ),
+    "house-dialogs": (
+        "pictures from houses with dialogs of ten rounds, in VisDial's format",
+        "vlkit.envs.house.dialogs:main",
+    ),
     "features": ("image features of the panoramas into one memory-mapped file", "vlkit.envs.features:main"),
     "buildings": ("a small generated world in R2R's file formats", "vlkit.envs.buildings:main"),
 }
