@@ -117,8 +117,7 @@ def padded(paths: Sequence[Sequence[int]]) -> tuple[Numbers, Numbers]:
 
 def lengths(distances: Floats, paths: Numbers) -> Floats:
     """TL: metres from each viewpoint to the following one, summed; (items, steps) -> (items,)"""
-    total: Floats = distances[paths[:, :-1], paths[:, 1:]].sum(axis=1)
-    return total
+    return summed(distances[paths[:, :-1], paths[:, 1:]])
 
 
 def succeeded(error: Floats) -> Floats:
@@ -164,6 +163,12 @@ def ndtw(warping: Floats, reference_counts: Numbers, radius: Floats | float = SU
     return np.exp(-warping / (reference_counts * radius))
 
 
+def summed(values: Floats) -> Floats:
+    """(items, steps) -> (items,): one after the other, so that zeros behind them, which are padding, do not change a bit"""
+    every: Floats = np.cumsum(values, axis=1)
+    return every[:, -1] if values.shape[1] else np.zeros(len(values))
+
+
 def cls(
     apart: Floats,
     reference_counts: Numbers,
@@ -178,7 +183,7 @@ def cls(
     """
     true = np.arange(apart.shape[1]) < reference_counts[:, None]
     near = np.exp(-apart.min(axis=2) / np.reshape(radius, (-1, 1)))
-    coverage = np.where(true, near, 0.0).sum(axis=1) / reference_counts
+    coverage = summed(np.where(true, near, 0.0)) / reference_counts
     expected = coverage * reference_length
     both = expected + np.abs(expected - length)
     # Where both are 0 the path is as long as expected, and the equation's limit is 1.

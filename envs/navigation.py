@@ -601,7 +601,7 @@ def path_measures(
     steps = np.arange(path.shape[1])
     there = steps < counts[:, None]
     moved = np.linalg.norm(np.diff(path, axis=1), axis=2) * there[:, 1:]
-    length = moved.sum(axis=1)
+    length = measures.summed(moved)
     fresh = there & np.concatenate([np.ones_like(there[:, :1]), (np.diff(path, axis=1) != 0).any(axis=2)], axis=1)
     # Points that count, moved to the front of each row; behind them the last one, which changes no least distance.
     order = np.argsort(~fresh, axis=1, kind="stable")
@@ -609,7 +609,7 @@ def path_measures(
     order = np.take_along_axis(order, np.minimum(steps, kept[:, None] - 1), axis=1)[:, : int(kept.max())]
     points = np.take_along_axis(path, order[:, :, None], axis=1)
     apart = np.linalg.norm(reference[:, :, None] - points[:, None], axis=3)
-    reference_length = np.linalg.norm(np.diff(reference, axis=1), axis=2).sum(axis=1)
+    reference_length = measures.summed(np.linalg.norm(np.diff(reference, axis=1), axis=2))
     warped = measures.ndtw(measures.dtw(apart, reference_counts, kept), reference_counts, radius)
     return {
         "path_length": length,
