@@ -89,7 +89,7 @@ def quickstart(arguments: Sequence[str]) -> int:
         f"Report:   {run / 'eval' / 'val_unseen' / 'report.md'}\n"
         f"Pictures: {run / 'explain' / 'val_unseen'}\n"
         f"Houses:   {data / 'scenes'} (GLB; `vlkit view` shows one)\n"
-        "Next: `vlkit data houses --out data/houses --houses 240`, then `vlkit train configs/house_cma.toml`."
+        "Next: `vlkit data houses --out data/houses --houses 480 --walks 20`, then `vlkit train configs/house_cma.toml --processes 2`."
     )
     return code
 
