@@ -52,7 +52,7 @@ class Config:
     """leave out, and count, questions whose picture is missing or damaged; else they are an error"""
     train_split: str = "train"
     """what the model learns from"""
-    select_split: str | None = "val"
+    select_split: str | None = None
     """what chooses between checkpoints; without any, a tenth of the training pictures, from which it then does not learn"""
     select_questions: int = 4000
     """so many of its questions, drawn evenly"""

@@ -28,6 +28,7 @@ from vlkit.text import Tokenizer
 
 SMALL = """
 task = "vqa"
+select_split = "val"
 size = 16
 dim = 16
 word_dim = 8

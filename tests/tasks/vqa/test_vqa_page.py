@@ -38,7 +38,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / f"{split}.csv").write_text("image,question,choices,answer\n" + "".join(rows), encoding="utf-8")
     file = folder / "page.toml"
     file.write_text(
-        f'task = "vqa"\ndata = "{folder}"\nsize = 16\ndim = 16\nword_dim = 8\nimage_dim = 8\nanswer_dim = 16\nsteps = 240\n'
+        f'task = "vqa"\ndata = "{folder}"\nselect_split = "val"\nsize = 16\ndim = 16\nword_dim = 8\nimage_dim = 8\nanswer_dim = 16\nsteps = 240\n'
         f'batch_size = 4\nwarmup_steps = 1\nevaluate_every = 240\nlearning_rate = 0.01\nthreads = 1\ndevice = "cpu"\n'
         f'fusion = "attention"\noutput = "{folder / "run"}"\n',
         encoding="utf-8",
