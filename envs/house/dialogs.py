@@ -16,19 +16,15 @@ import json
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from vlkit.envs.house.furnish import random_house
-from vlkit.envs.house.house import LEVELS, Level
 from vlkit.envs.house.questions import BESIDE_M, FAR_M, MOST_HOUSES, NEARER_M, NUMBERS, PLURALS, SIDE_SHARE, article
-from vlkit.envs.house.views import Seen, View, gap_m, kinds_of, stands, views
+from vlkit.envs.house.views import Job, Seen, View, gap_m, in_houses, kinds_of, stands, views
 from vlkit.errors import UserError
 from vlkit.files import check_replaceable, replace_folder
-from vlkit.processes import cores
 from vlkit.progress import progress
 
 FORMAT = "vlkit house dialogs"
@@ -148,7 +144,16 @@ def generate(arguments: Arguments) -> Made:
         with progress(sum(count for _, count in arguments.splits), unit="houses") as bar:
             for split, count in arguments.splits:
                 said[split] = []
-                for made in _talked(arguments, split, count, folder):
+                for made in in_houses(
+                    talked,
+                    split,
+                    count,
+                    seed=arguments.seed,
+                    views=arguments.views,
+                    size=arguments.size,
+                    folder=folder,
+                    processes=arguments.processes,
+                ):
                     said[split] += made
                     number += 1
                     bar.update(number, split)
@@ -183,42 +188,6 @@ def generate(arguments: Arguments) -> Made:
 
 
 # Houses
-
-
-@dataclass(frozen=True)
-class Job:
-    """One house to take pictures of and to talk about."""
-
-    name: str
-    level: Level
-    split: str
-    seed: int
-    views: int
-    size: int
-    folder: Path
-
-
-def _talked(arguments: Arguments, split: str, count: int, folder: Path) -> Iterator[list[Dialog]]:
-    """The houses of a split in order, in a few processes where there are many."""
-    jobs = [
-        Job(
-            name=f"house_{i + 1:04d}",
-            level=LEVELS[i % len(LEVELS)],
-            split=split,
-            seed=arguments.seed,
-            views=arguments.views,
-            size=arguments.size,
-            folder=folder / "images" / split,
-        )
-        for i in range(count)
-    ]
-    processes = min(arguments.processes or cores(), count)
-    if processes < 2 or count < 24:
-        yield from map(talked, jobs)
-        return
-    # Not forked: Warp and torch have threads by now.
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(talked, jobs)
 
 
 def talked(job: Job) -> list[Dialog]:

@@ -15,19 +15,16 @@ import json
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from vlkit.envs.house.catalogue import KINDS
 from vlkit.envs.house.furnish import random_house
-from vlkit.envs.house.house import COLOURS, LEVELS, Level
-from vlkit.envs.house.views import Seen, View, gap_m, kinds_of, stands, views
+from vlkit.envs.house.house import COLOURS
+from vlkit.envs.house.views import Job, Seen, View, gap_m, in_houses, kinds_of, stands, views
 from vlkit.errors import UserError
 from vlkit.files import check_replaceable, replace_folder
-from vlkit.processes import cores
 from vlkit.progress import progress
 
 FORMAT = "vlkit house questions"
@@ -204,7 +201,16 @@ def generate(arguments: Arguments) -> Made:
         with progress(sum(count for _, count in arguments.splits), unit="houses") as bar:
             for split, count in arguments.splits:
                 names, candidates = list[str](), list[Candidate]()
-                for made in _drawn(arguments, split, count, folder):
+                for made in in_houses(
+                    drawn,
+                    split,
+                    count,
+                    seed=arguments.seed,
+                    views=arguments.views,
+                    size=arguments.size,
+                    folder=folder,
+                    processes=arguments.processes,
+                ):
                     candidates += [_moved(each, len(names)) for each in made.candidates]
                     names += made.names
                     number += 1
@@ -247,48 +253,12 @@ def generate(arguments: Arguments) -> Made:
 
 
 @dataclass(frozen=True)
-class Job:
-    """One house to take pictures of."""
-
-    name: str
-    level: Level
-    split: str
-    seed: int
-    views: int
-    size: int
-    folder: Path
-
-
-@dataclass(frozen=True)
 class Drawn:
     """The pictures of a house, by name, and what may be asked of each, which counts them from 0."""
 
     house: str
     names: list[str]
     candidates: list[Candidate]
-
-
-def _drawn(arguments: Arguments, split: str, count: int, folder: Path) -> Iterator[Drawn]:
-    """The houses of a split in order, in a few processes where there are many."""
-    jobs = [
-        Job(
-            name=f"house_{i + 1:04d}",
-            level=LEVELS[i % len(LEVELS)],
-            split=split,
-            seed=arguments.seed,
-            views=arguments.views,
-            size=arguments.size,
-            folder=folder / "images" / split,
-        )
-        for i in range(count)
-    ]
-    processes = min(arguments.processes or cores(), count)
-    if processes < 2 or count < 24:
-        yield from map(drawn, jobs)
-        return
-    # Not forked: Warp and torch have threads by now.
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(drawn, jobs)
 
 
 def drawn(job: Job) -> Drawn:

@@ -1,8 +1,12 @@
 """Pictures from inside a generated house, with tables of what each shows: what questions and dialogs are about."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -10,11 +14,12 @@ from torch import Tensor
 
 from vlkit.batches import stream_seed
 from vlkit.envs.house.catalogue import KINDS
-from vlkit.envs.house.house import Furniture, House, Room
+from vlkit.envs.house.house import LEVELS, Furniture, House, Level, Room
 from vlkit.envs.house.mesh import house_scene
 from vlkit.envs.simulator.batch import Agent, BatchSimulator, Sensor
 from vlkit.envs.simulator.camera import Camera
 from vlkit.envs.simulator.navgrid import NavSettings
+from vlkit.processes import cores
 
 EYE_M = 1.35
 HFOV_DEG = 90.0
@@ -23,7 +28,49 @@ CLEAR_SHARE = 0.004  # of the picture: what covers less may be too small to make
 HINT_SHARE = 0.0003  # what covers less cannot be seen
 NEAR_PERCENT = 10  # of a thing's pixels are nearer than it is said to be
 LEAST_CLEAR = 3  # things in a picture worth asking about
+FEWEST_FOR_PROCESSES = 24  # houses: fewer are done before other processes have started
 TRIES = 4  # pictures drawn for one that is kept
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One house to take pictures of."""
+
+    name: str
+    level: Level
+    split: str
+    seed: int
+    views: int
+    size: int
+    folder: Path  # where its pictures go
+
+
+def in_houses(
+    work: Callable[[Job], T],
+    split: str,
+    count: int,
+    *,
+    seed: int,
+    views: int,
+    size: int,
+    folder: Path,
+    processes: int | None,
+) -> Iterator[T]:
+    """What `work` gives for each house of a split, in order; in a few processes (one a core) where there are many."""
+    jobs = [
+        Job(f"house_{i + 1:04d}", LEVELS[i % len(LEVELS)], split, seed, views, size, folder / "images" / split)
+        for i in range(count)
+    ]
+    together = min(processes or cores(), count)
+    if together < 2 or count < FEWEST_FOR_PROCESSES:
+        yield from map(work, jobs)
+        return
+    # Not forked: Warp and torch have threads by now.
+    with ProcessPoolExecutor(together, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(work, jobs)
 
 
 @dataclass(frozen=True)
