@@ -15,7 +15,7 @@ has `needs_history`, which tells them apart, beside VisDial's own fields.
 import json
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,12 @@ from vlkit.files import check_replaceable, replace_folder
 from vlkit.progress import progress
 
 FORMAT = "vlkit house dialogs"
-VERSION = 1  # raise it when the same seed yields other files
+VERSION = 2  # raise it when the same seed yields other files
 MARKER = "dialogs.json"
 ROUNDS, OPTIONS = 10, 100
 ALIKE, POPULAR = 50, 25  # options that answer questions of the same kind, and that are given most often
 HISTORY_CHANCE = 0.65  # of a question that hangs on what was said, where there is one
+PLAIN_CHANCE = 0.6  # of an answer in its plainest words; no model can know when it is one of the others
 SINGLE_CHANCE = 0.25  # of asking how many there are of what there is one of
 TOLD_THINGS = 2  # in a caption
 COUNTED_KINDS = 8  # kinds of things of which nobody sees any, that may be asked for
@@ -46,8 +47,9 @@ generator, in VisDial v1.0's file format; a score on them says nothing about Vis
 |---|---|---|---|
 {rows}
 
-Ranking the options of test by how often they are answers in train, and behind the same kind of question, reaches MRR
-{prior:.3f}.
+Ranking the options of test by how often they are answers in train reaches MRR {prior:.3f}; by how often they are behind the
+same question, {question_prior:.3f}. An answer is said in its plainest words in {plain:.0%} of the rounds and in one of its other
+ways, which are options too, in the others: R@1 much above {plain:.0%} cannot be reached.
 """
 
 
@@ -90,7 +92,7 @@ class Turn:
     """A question with everything that answers it."""
 
     question: str
-    answers: tuple[str, ...]  # ways to say the right answer; the first one is said
+    answers: tuple[str, ...]  # ways to say the right answer, the plainest first
     kind: str  # of what is asked
     needs_history: bool
     partly: tuple[str, ...] = ()  # answers that are not wrong, but not what was asked for
@@ -111,7 +113,8 @@ class Made:
 
     splits: dict[str, dict[str, Any]]
     answers: int  # different ones
-    prior: float  # MRR in test of how often an answer is given behind the same kind of question
+    prior: float  # MRR in test of how often an answer is given in train
+    question_prior: float  # the same, behind the same question
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -128,7 +131,10 @@ def main(arguments: Sequence[str]) -> int:
             f"{split:6} {row['houses']:5} houses  {row['dialogs']:6} dialogs  {row['history']:.1%} of the rounds need history"
             "  (synthetic)"
         )
-    console.print(f"{made.answers} different answers; ranked by how often they are given: MRR {made.prior:.3f}")
+    console.print(
+        f"{made.answers} different answers; ranked by how often they are given: MRR {made.prior:.3f}; behind the same question: "
+        f"{made.question_prior:.3f}"
+    )
     console.print(f"written: {chosen.out}")
     return 0
 
@@ -164,7 +170,8 @@ def generate(arguments: Arguments) -> Made:
                 "for more houses or more views"
             )
         first = 1
-        prior = 0.0
+        often = Often()
+        prior = question_prior = 0.0
         for split, dialogs in said.items():
             rng = random.Random(f"options {arguments.seed} {split}")
             numbers = _renamed(folder, split, dialogs, first)
@@ -175,16 +182,19 @@ def generate(arguments: Arguments) -> Made:
             history = sum(turn.needs_history for turn in turns) / max(len(turns), 1)
             houses = dict(arguments.splits)[split]
             splits[split] = {"houses": houses, "dialogs": len(dialogs), "history": history}
+            if split == "train":
+                often = Often.of(dialogs, offered)
             if split == "test":
-                prior = prior_mrr(dialogs, offered, pool)
+                prior = prior_mrr(dialogs, offered, lambda turn: often.anywhere)
+                question_prior = prior_mrr(dialogs, offered, often.behind)
         rows = "\n".join(
             f"| {split} | {row['houses']} | {row['dialogs']} | {row['history']:.1%} |" for split, row in splits.items()
         )
-        text = README.format(seed=arguments.seed, houses=arguments.houses, rows=rows, prior=prior)
+        text = README.format(seed=arguments.seed, houses=arguments.houses, rows=rows, prior=prior, question_prior=question_prior, plain=PLAIN_CHANCE)
         (folder / "README.md").write_text(text, encoding="utf-8")
-        marker = {"format": FORMAT, "version": VERSION, "splits": splits, "prior": prior}
+        marker = {"format": FORMAT, "version": VERSION, "splits": splits, "prior": prior, "question_prior": question_prior}
         (folder / MARKER).write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")
-    return Made(splits, len(pool.every), prior)
+    return Made(splits, len(pool.every), prior, question_prior)
 
 
 # Houses
@@ -469,7 +479,8 @@ class Offered:
 
 def options(turn: Turn, pool: Pool, rng: random.Random) -> Offered:
     """A hundred options: ways to say the answer, answers to like questions, answers that are common, and any others."""
-    said = rng.choice(turn.answers)
+    plain, *others = turn.answers
+    said = plain if rng.random() < PLAIN_CHANCE or not others else rng.choice(others)
     chosen = dict.fromkeys((said, *turn.answers, *turn.partly[:5]))
     alike = sorted(pool.counts.get(turn.kind, ()))
     for some, most in ((alike, ALIKE), (pool.popular, POPULAR), (pool.every, OPTIONS)):
@@ -485,15 +496,40 @@ def options(turn: Turn, pool: Pool, rng: random.Random) -> Offered:
     return Offered(tuple(order), order.index(said), relevance)
 
 
-def prior_mrr(dialogs: Sequence[Dialog], offered: Sequence[Sequence[Offered]], pool: Pool) -> float:
-    """Mean reciprocal rank of options ranked by how often train gives them behind the same kind of question."""
+@dataclass(frozen=True)
+class Often:
+    """How often each answer is given, anywhere and behind each question."""
+
+    anywhere: Counter[str] = field(default_factory=Counter)
+    questions: Mapping[str, Counter[str]] = field(default_factory=dict)
+
+    @staticmethod
+    def of(dialogs: Sequence[Dialog], offered: Sequence[Sequence[Offered]]) -> "Often":
+        """Counts what is said in some dialogs."""
+        anywhere: Counter[str] = Counter()
+        questions: dict[str, Counter[str]] = defaultdict(Counter)
+        for dialog, rounds in zip(dialogs, offered, strict=True):
+            for turn, each in zip(dialog.turns, rounds, strict=True):
+                anywhere[each.options[each.right]] += 1
+                questions[turn.question][each.options[each.right]] += 1
+        return Often(anywhere, dict(questions))
+
+    def behind(self, turn: Turn) -> Counter[str]:
+        """Behind a turn's question; anywhere, where nobody asked it."""
+        return self.questions.get(turn.question, self.anywhere)
+
+
+def prior_mrr(
+    dialogs: Sequence[Dialog], offered: Sequence[Sequence[Offered]], often: Callable[[Turn], Counter[str]]
+) -> float:
+    """Mean reciprocal rank of options ranked by how often they are given; of ties, the mean over all orders."""
     total, count = 0.0, 0
     for dialog, rounds in zip(dialogs, offered, strict=True):
         for turn, each in zip(dialog.turns, rounds, strict=True):
-            often = pool.counts.get(turn.kind, Counter[str]())
-            own = often[each.options[each.right]]
-            above = sum(often[other] > own for other in each.options)
-            ties = sum(often[other] == own for other in each.options)
+            counts = often(turn)
+            own = counts[each.options[each.right]]
+            above = sum(counts[other] > own for other in each.options)
+            ties = sum(counts[other] == own for other in each.options)
             total += sum(1 / (above + i + 1) for i in range(ties)) / ties
             count += 1
     return total / max(count, 1)
