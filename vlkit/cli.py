@@ -41,13 +41,19 @@ COMMANDS = {
     "doctor": ("", "devices, versions, data: what is missing and the fix", "vlkit.doctor:main"),
 }
 # task, as a configuration names it: the module with its functions train, evaluate and explain of the words behind
-TASKS = {"navigation": "vlkit.tasks.navigation.run", "r2r": "vlkit.tasks.r2r.run", "vqa": "vlkit.tasks.vqa.run"}
+TASKS = {
+    "navigation": "vlkit.tasks.navigation.run",
+    "r2r": "vlkit.tasks.r2r.run",
+    "vqa": "vlkit.tasks.vqa.run",
+    "dialog": "vlkit.tasks.dialog.run",
+}
 # WHAT: (what it is, the function)
 BENCHMARKS = {
     "r2r": ("Room-to-Room: trajectories through navigation graphs", "vlkit.tasks.r2r.judge:main"),
     "visual7w": ("Visual7W: one of four answers, or regions", "vlkit.tasks.vqa.choices:visual7w"),
     "choices": ("any questions with two answers or more: POPE, SugarCrepe, one's own", "vlkit.tasks.vqa.choices:main"),
     "vqa": ("VQA: open answers, against those of ten people", "vlkit.tasks.vqa.judge:main"),
+    "visdial": ("VisDial: 100 options ranked in each round of a dialog", "vlkit.tasks.dialog.judge:main"),
 }
 DEMOS = {"vqa": ("ask about a picture, beside what is said without it", "vlkit.tasks.vqa.demo:main")}
 DATA = {

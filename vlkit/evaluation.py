@@ -111,3 +111,16 @@ def check_seeds(runs: Sequence[Run], may_differ: Collection[str]) -> None:
                     f"{names} both have seed {run.settings.seed}, and the same thing twice has no spread; leave one out, "
                     "or evaluate them one by one"
                 )
+
+
+def learned_notes(runs: Sequence[Run], split: str) -> list[str]:
+    """What of the runs' training makes their score on this split look better than it is."""
+    notes = []
+    for run in runs:
+        if split in (run.settings.train_split, run.settings.select_split):
+            how = "learned" if split == run.settings.train_split else "was chosen"
+            notes.append(f"{run.folder.name} {how} on this very split")
+        steps = checkpoint.steps_saved(run.folder / "checkpoints")
+        if steps and steps[-1] < run.settings.steps and run.settings.patience is None:
+            notes.append(f"{run.folder.name} has trained {steps[-1]} of its {run.settings.steps} steps")
+    return notes

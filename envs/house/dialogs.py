@@ -185,14 +185,27 @@ def generate(arguments: Arguments) -> Made:
             if split == "train":
                 often = Often.of(dialogs, offered)
             if split == "test":
-                prior = prior_mrr(dialogs, offered, lambda turn: often.anywhere)
+                prior = prior_mrr(dialogs, offered, often.always)
                 question_prior = prior_mrr(dialogs, offered, often.behind)
         rows = "\n".join(
             f"| {split} | {row['houses']} | {row['dialogs']} | {row['history']:.1%} |" for split, row in splits.items()
         )
-        text = README.format(seed=arguments.seed, houses=arguments.houses, rows=rows, prior=prior, question_prior=question_prior, plain=PLAIN_CHANCE)
+        text = README.format(
+            seed=arguments.seed,
+            houses=arguments.houses,
+            rows=rows,
+            prior=prior,
+            question_prior=question_prior,
+            plain=PLAIN_CHANCE,
+        )
         (folder / "README.md").write_text(text, encoding="utf-8")
-        marker = {"format": FORMAT, "version": VERSION, "splits": splits, "prior": prior, "question_prior": question_prior}
+        marker = {
+            "format": FORMAT,
+            "version": VERSION,
+            "splits": splits,
+            "prior": prior,
+            "question_prior": question_prior,
+        }
         (folder / MARKER).write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")
     return Made(splits, len(pool.every), prior, question_prior)
 
@@ -513,6 +526,10 @@ class Often:
                 anywhere[each.options[each.right]] += 1
                 questions[turn.question][each.options[each.right]] += 1
         return Often(anywhere, dict(questions))
+
+    def always(self, turn: Turn) -> Counter[str]:
+        """Anywhere, whatever the turn."""
+        return self.anywhere
 
     def behind(self, turn: Turn) -> Counter[str]:
         """Behind a turn's question; anywhere, where nobody asked it."""

@@ -12,7 +12,7 @@ import tyro
 
 from vlkit import checkpoint, config, report
 from vlkit.errors import UserError
-from vlkit.evaluation import Watch, check_seeds, trained_arms, trained_minutes, weights_folder
+from vlkit.evaluation import Watch, check_seeds, learned_notes, trained_arms, trained_minutes, weights_folder
 from vlkit.files import write_atomic
 from vlkit.progress import progress
 from vlkit.statistics import paired_difference
@@ -321,19 +321,6 @@ def gain(said: Sequence[Said], arms: Mapping[str, tuple[report.Kind, list[Said]]
         f"visual gain: {100 * found.mean:+.1f} points over {best}, the best of {len(blind)} that do not look "
         f"({100 * found.low:+.1f} to {100 * found.high:+.1f}, p = {found.p_value:.2g})"
     )
-
-
-def learned_notes(runs: Sequence[Trained], split: str) -> list[str]:
-    """What of the runs' training makes their score on this split look better than it is."""
-    notes = []
-    for run in runs:
-        if split in (run.settings.train_split, run.settings.select_split):
-            how = "learned" if split == run.settings.train_split else "was chosen"
-            notes.append(f"{run.folder.name} {how} on this very split")
-        steps = checkpoint.steps_saved(run.folder / "checkpoints")
-        if steps and steps[-1] < run.settings.steps and run.settings.patience is None:
-            notes.append(f"{run.folder.name} has trained {steps[-1]} of its {run.settings.steps} steps")
-    return notes
 
 
 def parts(said: Sequence[Said]) -> list[report.Part]:

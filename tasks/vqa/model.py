@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vlkit.encoders.fusion import Fused
-from vlkit.encoders.image import ImageGrid
+from vlkit.encoders.image import ImageGrid, seen
 from vlkit.encoders.text import TextStates
 
 
@@ -35,20 +35,6 @@ class Answered:
 
     scores: Tensor  # (questions, candidates), -inf where there is no candidate, or (questions, answers)
     weights: Mapping[str, Tensor]  # what was looked at, (questions, ...), as `Fused` has it; of the best candidate
-
-
-class GridFeatures(nn.Module):
-    """Features that were computed beforehand, in the place of an image encoder."""
-
-    def __init__(self, dim: int, shape: tuple[int, int]) -> None:
-        super().__init__()
-        self.dim, self.shape = dim, shape
-        self.norm = nn.LayerNorm(dim)  # published features differ by orders of magnitude
-
-    def forward(self, features: Tensor) -> ImageGrid:
-        """(images, patches, dim) -> the same as a grid, normalised"""
-        grid = self.norm(features.float())
-        return ImageGrid(grid=grid, pooled=grid.mean(dim=1), shape=self.shape)
 
 
 class OpenHead(nn.Module):
@@ -89,8 +75,6 @@ class VQAModel(nn.Module):
     candidates are texts.
     """
 
-    PLACE_DIM = 6  # numbers that tell where a patch is
-
     def __init__(
         self,
         text: nn.Module,
@@ -108,12 +92,7 @@ class VQAModel(nn.Module):
 
     def see(self, images: Tensor) -> ImageGrid:
         """Pixels (images, height, width, 3) uint8, or features (images, patches, dim) -> a grid that knows its places"""
-        seen = cast(ImageGrid, self.image(images if images.dim() == 3 else pixels(images)))
-        if not self.places:
-            return seen
-        where = places_of(*seen.shape, seen.grid.device).to(seen.grid.dtype)
-        grid = torch.cat([seen.grid, where.expand(len(seen.grid), -1, -1)], dim=2)
-        return ImageGrid(grid=grid, pooled=grid.mean(dim=1), shape=seen.shape)
+        return seen(self.image, images, places=self.places)
 
     def forward(self, batch: Batch) -> Answered:
         """Batch -> the score of each candidate, or of each common answer"""
@@ -187,16 +166,3 @@ def joined(words: Tensor, mask: Tensor, more: Tensor, more_mask: Tensor) -> tupl
     text = torch.where(places < first, words.gather(1, within), more.gather(1, behind))
     both = places < first + second
     return text * both, both
-
-
-def pixels(images: Tensor) -> Tensor:
-    """(images, height, width, 3) uint8 -> (images, 3, height, width) in [0, 1]"""
-    return images.permute(0, 3, 1, 2).float().div_(255)
-
-
-def places_of(rows: int, columns: int, device: torch.device) -> Tensor:
-    """(rows * columns, PLACE_DIM): of each patch how far down and across it is, -1 to 1, with sines of both"""
-    down = torch.linspace(-1, 1, rows, device=device)[:, None].expand(rows, columns)
-    across = torch.linspace(-1, 1, columns, device=device)[None].expand(rows, columns)
-    both = torch.stack([down, across], dim=2).flatten(0, 1)
-    return torch.cat([both, (torch.pi * both).sin(), (torch.pi * both).cos()], dim=1)

@@ -8,10 +8,10 @@ from typing import Any, Literal
 from torch import nn
 
 from vlkit.encoders.fusion import FUSIONS, fusion
-from vlkit.encoders.image import image_encoder
+from vlkit.encoders.image import PLACE_DIM, GridFeatures, image_encoder
 from vlkit.encoders.text import TEXT_ENCODERS, text_encoder
 from vlkit.tasks.vqa.examples import Format
-from vlkit.tasks.vqa.model import ChoiceHead, GridFeatures, OpenHead, VQAModel
+from vlkit.tasks.vqa.model import ChoiceHead, OpenHead, VQAModel
 from vlkit.train import TrainOptions
 
 Blank = Literal["image", "question"]
@@ -207,7 +207,7 @@ def built_model(
         image = image_encoder(settings.image_encoder, frozen=settings.image_frozen, **image_options)
     text_dim = int(getattr(text, "dim"))  # noqa: B009 - nn.Module has it by contract, not by type
     image_dim = int(getattr(image, "dim"))  # noqa: B009
-    seen_dim = image_dim + (VQAModel.PLACE_DIM if settings.places else 0)
+    seen_dim = image_dim + (PLACE_DIM if settings.places else 0)
     options: dict[str, Any] = {"attention": settings.attention} if settings.fusion in ATTENDING else {}
     met = fusion(settings.fusion, text_dim, seen_dim, settings.dim, dropout=settings.dropout, **options)
     joint_dim = int(getattr(met, "dim"))  # noqa: B009

@@ -13,6 +13,7 @@ from vlkit.errors import UserError
 from vlkit.plugins import built, nearest, resolve
 
 RANGE_SLACK = 1e-3  # what resizing and half precision may add to [0, 1]
+PLACE_DIM = 6  # numbers that tell where a patch is
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,42 @@ class NatureCNN(nn.Module):
         """(batch, 3, height, width) in [0, 1] -> grid (batch, patches, dim), pooled (batch, dim), shape"""
         check_images(images)
         return grid_of(self.layers(images * 2 - 1))
+
+
+class GridFeatures(nn.Module):
+    """Features that were computed beforehand, in the place of an image encoder."""
+
+    def __init__(self, dim: int, shape: tuple[int, int]) -> None:
+        super().__init__()
+        self.dim, self.shape = dim, shape
+        self.norm = nn.LayerNorm(dim)  # published features differ by orders of magnitude
+
+    def forward(self, features: Tensor) -> ImageGrid:
+        """(images, patches, dim) -> the same as a grid, normalised"""
+        grid = self.norm(features.float())
+        return ImageGrid(grid=grid, pooled=grid.mean(dim=1), shape=self.shape)
+
+
+def seen(encoder: nn.Module, images: Tensor, *, places: bool = True) -> ImageGrid:
+    """Pixels (images, height, width, 3) uint8, or features (images, patches, dim) -> a grid
+
+    places: whether each patch is told where in the picture it is, by PLACE_DIM more numbers.
+    """
+    pixels = images if images.dim() == 3 else images.permute(0, 3, 1, 2).float().div_(255)
+    found = cast(ImageGrid, encoder(pixels))
+    if not places:
+        return found
+    where = places_of(*found.shape, found.grid.device).to(found.grid.dtype)
+    grid = torch.cat([found.grid, where.expand(len(found.grid), -1, -1)], dim=2)
+    return ImageGrid(grid=grid, pooled=grid.mean(dim=1), shape=found.shape)
+
+
+def places_of(rows: int, columns: int, device: torch.device) -> Tensor:
+    """(rows * columns, PLACE_DIM): of each patch how far down and across it is, -1 to 1, with sines of both"""
+    down = torch.linspace(-1, 1, rows, device=device)[:, None].expand(rows, columns)
+    across = torch.linspace(-1, 1, columns, device=device)[None].expand(rows, columns)
+    both = torch.stack([down, across], dim=2).flatten(0, 1)
+    return torch.cat([both, (torch.pi * both).sin(), (torch.pi * both).cos()], dim=1)
 
 
 def grid_of(features: Tensor) -> ImageGrid:
