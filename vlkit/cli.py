@@ -34,6 +34,7 @@ COMMANDS = {
     "judge": ("BENCHMARK", "score anybody's submission file, strictly", "vlkit.cli:judge"),
     "explain": ("RUN", "pictures of walks and of attention", "vlkit.cli:explain"),
     "demo": ("TASK RUN", "a web page to try a trained model on", "vlkit.cli:demo"),
+    "chat": ("RUN IMAGE", "talk about a picture in the terminal", "vlkit.tasks.dialog.chat:main"),
     "view": ("SCENE", "look at a mesh: what an agent sees, where it walks", "vlkit.envs.simulator.view:main"),
     "check": ("WHAT", "compare with measurements of the original", "vlkit.cli:check"),
     "data": ("WHAT", "generate houses or buildings, convert features", "vlkit.cli:data"),
