@@ -1,5 +1,7 @@
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 # Before torch is imported: tensors here are so small that a second thread costs time, and processes that tests start
 # must sum in the same order to come to the same last digit.
@@ -7,6 +9,8 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import hypothesis
 import pytest
+
+from tests.browser import CHROMIUM, QUIET
 
 # The same examples everywhere, and no test asserts a time.
 hypothesis.settings.register_profile("vlkit", deadline=None, derandomize=True, database=None)
@@ -23,3 +27,15 @@ def reference() -> Path:
     if not folder.is_dir():
         pytest.fail(f"VLKIT_REFERENCE is {named}, and there is no such folder; correct it, or unset it to skip")
     return folder
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Chromium without a screen."""
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed: it is in the dev extra"
+    )
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield chromium
+        chromium.close()

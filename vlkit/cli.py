@@ -56,7 +56,11 @@ BENCHMARKS = {
     "vqa": ("VQA: open answers, against those of ten people", "vlkit.tasks.vqa.judge:main"),
     "visdial": ("VisDial: 100 options ranked in each round of a dialog", "vlkit.tasks.dialog.judge:main"),
 }
-DEMOS = {"vqa": ("ask about a picture, beside what is said without it", "vlkit.tasks.vqa.demo:main")}
+DEMOS = {
+    "vqa": ("ask about a picture, beside what is said without it", "vlkit.tasks.vqa.demo:main"),
+    "dialog": ("talk about a picture, and change what was said", "vlkit.tasks.dialog.demo:main"),
+    "navigation": ("tell a navigator where to go, watch and steer it", "vlkit.tasks.navigation.demo:main"),
+}
 DATA = {
     "houses": ("generated houses, and walks in them in VLN-CE's file formats", "vlkit.envs.house.benchmark:main"),
     "house-vqa": (

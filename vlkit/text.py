@@ -91,6 +91,14 @@ class Tokenizer:
         """The ids of a text; an empty text has none."""
         return self._tokenizer.encode(_readable(text)).ids
 
+    def pieces(self, text: str) -> list[tuple[str, bool]]:
+        """What each of a text's ids stands for, as it was typed, and whether it is a word that is known."""
+        readable = _readable(text)
+        found = self._tokenizer.encode(readable)
+        return [
+            (readable[first:last], i != self.unknown) for i, (first, last) in zip(found.ids, found.offsets, strict=True)
+        ]
+
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` of each text, in parallel."""
         return [encoding.ids for encoding in self._tokenizer.encode_batch_fast([_readable(text) for text in texts])]

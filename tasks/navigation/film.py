@@ -79,10 +79,8 @@ def film_frames(walk: Walk, film: Film, words: Sequence[str], background: Plan) 
     for step in range(len(film.rgb)):
         page = Image.new("RGB", (2 * PANEL + 3 * MARGIN, height), PAPER)
         draw = ImageDraw.Draw(page)
-        seen = Image.fromarray(film.rgb[step]).resize((PANEL, PANEL), Image.Resampling.NEAREST)
-        page.paste(seen, (MARGIN, MARGIN))
-        _looked(draw, film.patches[step])
-        page.paste(_map(walk, step, background), (PANEL + 2 * MARGIN, MARGIN))
+        page.paste(frame_panel(film.rgb[step], film.patches[step]), (MARGIN, MARGIN))
+        page.paste(map_panel(walk, step, background), (PANEL + 2 * MARGIN, MARGIN))
         top = PANEL + 2 * MARGIN
         _actions(draw, film.probabilities[step], walk.actions[step], top)
         _state(draw, walk, film, step, top)
@@ -116,7 +114,20 @@ def save_film(pages: Iterator[Image.Image], path: str | Path) -> None:
         raise UserError(f"{path}: a film's name ends in .gif or .mp4")
 
 
-def _map(walk: Walk, step: int, background: Plan) -> Image.Image:
+def frame_panel(rgb: np.ndarray, patches: np.ndarray) -> Image.Image:
+    """What is seen, (height, width, 3) uint8, as a square panel with a frame around the patch that is looked at most."""
+    panel = Image.fromarray(rgb).resize((PANEL, PANEL), Image.Resampling.NEAREST)
+    side = round(len(patches) ** 0.5)
+    # Where the agent looks at patches of as many rows as columns.
+    if patches.any() and side * side == len(patches):
+        row, column = divmod(int(patches.argmax()), side)
+        x, y = column * PANEL / side, row * PANEL / side
+        ImageDraw.Draw(panel).rectangle((x, y, x + PANEL / side, y + PANEL / side), outline=GLOW, width=2)
+    return panel
+
+
+def map_panel(walk: Walk, step: int, background: Plan) -> Image.Image:
+    """The map with demonstration, start, goal, what was walked up to a step, and where the agent stands then."""
     panel = background.image.copy()
     draw = ImageDraw.Draw(panel)
     _path(draw, walk.reference, background, PATHS["reference"][0], 3)
@@ -137,16 +148,6 @@ def _path(draw: ImageDraw.ImageDraw, points: np.ndarray, background: Plan, colou
     """A line on each storey's panel, none between them."""
     for _, part in groupby(points, key=background.storey):
         draw.line([background.pixel(point) for point in part], fill=colour, width=width)
-
-
-def _looked(draw: ImageDraw.ImageDraw, patches: np.ndarray) -> None:
-    """A frame around the patch that was looked at most, where the agent looks at patches of as many rows as columns."""
-    side = round(len(patches) ** 0.5)
-    if not patches.any() or side * side != len(patches):
-        return
-    row, column = divmod(int(patches.argmax()), side)
-    x, y = MARGIN + column * PANEL / side, MARGIN + row * PANEL / side
-    draw.rectangle((x, y, x + PANEL / side, y + PANEL / side), outline=GLOW, width=2)
 
 
 def _actions(draw: ImageDraw.ImageDraw, probabilities: np.ndarray, taken: int, top: int) -> None:

@@ -3,11 +3,10 @@
 Beside each answer stands what the model would say without the picture: where the two agree, it need not have looked.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -22,33 +21,23 @@ from vlkit.saliency import glowing
 from vlkit.tasks.vqa.evaluation import EvalOptions, Trained, asked_of, test_examples, trained
 from vlkit.tasks.vqa.examples import Example, Examples
 from vlkit.tasks.vqa.training import Answerable
+from vlkit.webpage import PageOptions, serve
 
 MOST_LETTERS = 500  # of a question, and of each choice
 MOST_CHOICES = 50  # typed
 SHOWN = 5  # answers with their chances
 SAMPLES = 12  # pictures to begin with
-LARGEST_UPLOAD = "10mb"
 WIDE = 448  # pixels of the picture with attention
 
 
-@dataclass(frozen=True)
-class Options:
+@dataclass(frozen=True, kw_only=True)
+class Options(PageOptions):
     """A web page on which one asks a trained model about pictures."""
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """folder that `vlkit train` wrote"""
     split: str = "test"
     """whose pictures are offered to begin with"""
-    host: str = "127.0.0.1"
-    """address to listen at; 0.0.0.0 shows the page to the whole network"""
-    port: int = 7860
-    """port to listen at"""
-    device: Literal["cpu", "cuda", "mps"] | None = None
-    """where to run; the GPU where there is one"""
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.port <= 65535:
-            raise ValueError(f"port = {self.port}, expected 1 to 65535")
 
 
 @dataclass(frozen=True)
@@ -67,21 +56,7 @@ def main(arguments: Sequence[str]) -> int:
     run = trained(options.run, options.device)
     blind = blind_run(run, options.device)
     page = built_page(run, blind, samples(run, options.split))
-    # The page runs for one user, often without a network: nothing is asked of the internet.
-    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-    try:
-        page.launch(
-            server_name=options.host,
-            server_port=options.port,
-            max_file_size=LARGEST_UPLOAD,
-            show_error=True,
-            quiet=True,
-            prevent_thread_lock=True,
-        )
-    except OSError as error:
-        raise UserError(f"cannot listen at {options.host}:{options.port} ({error}); name another --port") from error
-    print(f"http://{options.host}:{options.port} shows {options.run}; Ctrl-C ends it", flush=True)  # noqa: T201
-    page.block_thread()
+    serve(page, options, str(options.run))
     return 0
 
 

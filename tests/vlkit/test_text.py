@@ -56,6 +56,16 @@ def test_a_word_that_was_not_trained_is_unknown() -> None:
     assert TOKENIZER.encode("walk piano") == [TOKENIZER.words.index("walk"), TOKENIZER.unknown]
 
 
+def test_each_id_knows_what_was_typed() -> None:
+    tokenizer = Tokenizer.train(["walk to the sofa"])
+    text = "Walk to <b> the ottoman"
+    found = tokenizer.pieces(text)
+    assert len(found) == len(tokenizer.encode(text))
+    assert found == [
+        *(("Walk", True), ("to", True), ("<", False), ("b", False), (">", False), ("the", True), ("ottoman", False)),
+    ]
+
+
 def test_the_most_frequent_words_are_kept() -> None:
     assert Tokenizer.train(["b b b c c a"], vocabulary=6).words == (*SPECIALS, "b", "c")
     assert Tokenizer.train(["b b b c c a"], minimum=3).words == (*SPECIALS, "b")

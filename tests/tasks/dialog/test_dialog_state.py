@@ -224,7 +224,7 @@ def test_chat_reads_questions_and_commands(
         "never asked",
     ]
     monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(lines) + "\n"))
-    words = [str(runs["mn"].folder), str(picture), "--caption", "a blue picture"]
+    words = [str(runs["says"].folder), str(picture), "--caption", "a blue picture"]
     assert main(["chat", *words, "--device", "cpu"]) == 0
     out = capsys.readouterr().out
     assert out.startswith("blue (")

@@ -1,11 +1,7 @@
 """The page on which one asks about pictures, in a real browser."""
 
-import os
-import shutil
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,15 +9,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from tests.browser import WAIT_S, kept, needs_chromium, opened, served, until
 from vlkit.cli import main
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-QUIET = [
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
-    *("--disable-background-networking", "--disable-component-update"),
-]
-WAIT_S = 90
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium to open a page with")
+pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
@@ -51,35 +42,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(run: Path) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "vlkit", "demo", "vqa", str(run), "--port", str(port), "--device", "cpu"]
-    environment = {**os.environ, "XDG_CACHE_HOME": str(run.parent / "cache"), "no_proxy": "127.0.0.1,localhost"}
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
-    try:
-        assert server.stdout is not None
-        told = server.stdout.readline()
-        assert f"http://127.0.0.1:{port} shows" in told, told + (
-            server.stdout.read() if server.poll() is not None else ""
-        )
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(20)
-        if server.stdout is not None:
-            server.stdout.close()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip(
-        "playwright.sync_api", reason="playwright is not installed: it is in the dev extra"
-    )
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        yield opened
-        opened.close()
+    with served("vqa", run, run.parent / "cache") as found:
+        yield found
 
 
 def asked(page: Any, question: str, choices: str = "") -> str:
@@ -88,17 +52,13 @@ def asked(page: Any, question: str, choices: str = "") -> str:
     page.fill("#question textarea, #question input", question)
     page.fill("#choices textarea", choices)
     page.click("#ask")
-    until = time.monotonic() + WAIT_S
-    while (told := str(page.input_value("#told textarea"))) == before and time.monotonic() < until:
-        page.wait_for_timeout(100)
-    return told
+    until(page, lambda: str(page.input_value("#told textarea")) != before, "answer")
+    return str(page.input_value("#told textarea"))
 
 
 @pytest.mark.parametrize("width", [1280, 400])
 def test_a_picture_is_uploaded_asked_about_and_answered(browser: Any, address: str, run: Path, width: int) -> None:
-    page = browser.new_page(viewport={"width": width, "height": 1000})
-    page.set_default_timeout(WAIT_S * 1000)
-    page.goto(address)
+    page = opened(browser, address, width)
     page.wait_for_selector("#question textarea, #question input")
     page.set_input_files("input[type=file]", str(run.parent / "images" / "2.png"))
     page.wait_for_selector("img[src*='2.png']")
@@ -108,15 +68,12 @@ def test_a_picture_is_uploaded_asked_about_and_answered(browser: Any, address: s
     assert page.inner_text("#chances").split()[0] == "blue" or "blue" in page.inner_text("#chances")
     assert page.locator("#unseen").inner_text().count("%") == 3
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "nothing reaches beyond the edge"
-    if folder := os.environ.get("VLKIT_SCREENSHOTS"):
-        page.screenshot(path=f"{folder}/vqa-{width}.png", full_page=True)
+    kept(page, f"vqa-{width}")
     page.close()
 
 
 def test_what_cannot_be_asked_is_told_on_the_page(browser: Any, address: str, run: Path) -> None:
-    page = browser.new_page()
-    page.set_default_timeout(WAIT_S * 1000)
-    page.goto(address)
+    page = opened(browser, address)
     page.wait_for_selector("#question textarea, #question input")
     page.click("#ask")
     page.wait_for_selector("text=type a question first")
@@ -127,10 +84,8 @@ def test_what_cannot_be_asked_is_told_on_the_page(browser: Any, address: str, ru
 
 
 def test_two_users_do_not_see_each_other(browser: Any, address: str, run: Path) -> None:
-    pages = [browser.new_page() for _ in range(2)]
+    pages = [opened(browser, address) for _ in range(2)]
     for i, page in enumerate(pages):
-        page.set_default_timeout(WAIT_S * 1000)
-        page.goto(address)
         page.wait_for_selector("#question textarea, #question input")
         page.set_input_files("input[type=file]", str(run.parent / "images" / f"{i}.png"))
         page.wait_for_selector(f"img[src*='{i}.png']")
