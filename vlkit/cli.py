@@ -85,6 +85,7 @@ TIMINGS = {
     "navigation": ("ground, distances and moves of the embedded simulator", "navigation.py"),
     "houses": ("walking in generated houses, and learning to", "houses.py"),
     "vqa": ("scoring answers beside the plain rules; training to answer", "vqa.py"),
+    "dialog": ("ranking VisDial's options beside plain loops; training; a chat's answer", "dialog.py"),
     "scenes": ("reading meshes, and the cache of loaded scenes", "scene_files.py"),
     "text": ("the text encoder on unequal texts, packed LSTMs beside it", "text_encoder.py"),
 }

@@ -11,7 +11,7 @@ from vlkit.tasks.dialog.evaluation import evaluate
 from vlkit.tasks.dialog.settings import Config
 from vlkit.tasks.dialog.training import train_with_arms
 
-__all__ = ["evaluate", "train"]
+__all__ = ["evaluate", "explain", "train"]
 
 
 def train(arguments: Sequence[str]) -> int:
@@ -22,3 +22,10 @@ def train(arguments: Sequence[str]) -> int:
     train_with_arms(settings, folder)
     print(f"trained: {folder}; `vlkit eval {folder} --probes` judges it")
     return 0
+
+
+def explain(arguments: Sequence[str]) -> int:
+    """`vlkit explain RUN ...`: dialogs with what is answered, and which turns and patches were looked at."""
+    from vlkit.tasks.dialog import pictures
+
+    return pictures.main(arguments)

@@ -1,8 +1,6 @@
 """`vlkit explain` for questions: where a model looked, which parts of the picture its answer hangs on, rights and wrongs."""
 
-import base64
 import html
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +16,7 @@ from vlkit.batches import moved
 from vlkit.errors import UserError
 from vlkit.evaluation import Watch
 from vlkit.files import write_atomic
+from vlkit.htmlpage import document, figure
 from vlkit.plugins import nearest
 from vlkit.progress import progress
 from vlkit.saliency import glowing, occlusion
@@ -229,26 +228,13 @@ def _sheet(shown: Sequence[Shown]) -> "Figure":
     return figure
 
 
-STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 74rem; padding: 0 1rem; color: #222 }
-section { border-top: 1px solid #ccc; padding: 1rem 0 }
-h2 { font-size: 1.1rem; margin: 0 0 .4rem } .right { color: #1d6b34 } .wrong { color: #a3241d }
-.row { display: flex; flex-wrap: wrap; gap: .8rem } figure { margin: 0 } figcaption { font-size: .85rem; color: #555 }
-img { display: block; width: 14rem; max-width: 100%; image-rendering: pixelated } small img, .words img { width: 8rem }
-table { border-collapse: collapse; margin: .5rem 0 } td { padding: .1rem .6rem .1rem 0; font-variant-numeric: tabular-nums }
-"""
-
-
 def _page(shown: Sequence[Shown], title: str) -> str:
     good = sum(each.verdict >= 0.5 for each in shown)
-    body = "\n".join(map(_section, shown))
-    return (
-        f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style>\n<h1>{html.escape(title)}</h1>\n'
-        f"<p>{good} right and {len(shown) - good} wrong answers, drawn evenly from each, so this is no score. Bright is where "
-        "the model looked, or where covering the picture makes its answer less sure.</p>\n"
-        f"{body}\n</html>\n"
+    intro = (
+        f"{good} right and {len(shown) - good} wrong answers, drawn evenly from each, so this is no score. Bright is where the "
+        "model looked, or where covering the picture makes its answer less sure."
     )
+    return document(title, intro, "\n".join(map(_section, shown)))
 
 
 def _section(each: Shown) -> str:
@@ -258,10 +244,10 @@ def _section(each: Shown) -> str:
         f"<td>{'right' if answer == each.right else ''}</td></tr>"
         for answer, chance in each.answers
     )
-    figures = [_figure(each.picture, "what it sees")]
+    figures = [figure(each.picture, "what it sees")]
     if each.hangs is not None:
-        figures.append(_figure(glowing(each.picture, each.hangs, width=WIDE), "what its answer hangs on (occlusion)"))
-    looks = [_figure(glowing(each.picture, look, width=WIDE), name) for name, look in each.looked.items()]
+        figures.append(figure(glowing(each.picture, each.hangs, width=WIDE), "what its answer hangs on (occlusion)"))
+    looks = [figure(glowing(each.picture, look, width=WIDE), name) for name, look in each.looked.items()]
     return (
         f'<section id="{html.escape(each.id)}"><h2>{html.escape(each.text)} '
         f'<span class="{"right" if good else "wrong"}">{html.escape(each.answers[0][0])}</span></h2>'
@@ -269,10 +255,3 @@ def _section(each: Shown) -> str:
         f"<table>{rows}</table>"
         f'<div class="row">{"".join(figures)}</div><div class="row words">{"".join(looks)}</div></section>'
     )
-
-
-def _figure(picture: np.ndarray, caption: str) -> str:
-    file = io.BytesIO()
-    Image.fromarray(picture).save(file, format="png")
-    data = base64.b64encode(file.getvalue()).decode()
-    return f'<figure><img alt="" src="data:image/png;base64,{data}"><figcaption>{html.escape(caption)}</figcaption></figure>'

@@ -314,3 +314,18 @@ def test_real_dialogs_are_read_trained_on_ranked_and_judged(
     words += ["--dense", str(folder / "visdial_1.0_val_dense_annotations_crowdsourced.json")]
     assert main(["judge", "visdial", *words, "--mode", "compat", "--output", str(tmp_path / "scores.json")]) == 0
     assert json.loads((tmp_path / "scores.json").read_text())["counts"]["scored"] == 970
+
+
+def test_a_page_shows_what_answers_hang_on(
+    small_visdial: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = train(small_visdial, tmp_path, encoder="mn", steps=20, evaluate_every=20)
+    assert main(["explain", str(run), "--examples", "2", "--dialog", "33"]) == 0
+    page = Path(capsys.readouterr().out.split()[-1]).read_text(encoding="utf-8")
+    assert page.count("<section") == 1
+    assert page.count("<tr>") == 10
+    assert page.count('title="caption: ') == 10
+    assert page.count('title="9: ') == 1, "only the last round has nine turns before it"
+    assert "data:image/png;base64," in page
+    assert main(["explain", str(run), "--dialog", "99"]) == 1
+    assert "has no dialog '99'" in capsys.readouterr().err
