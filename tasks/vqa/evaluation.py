@@ -4,16 +4,16 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-import tyro
 
 from vlkit import checkpoint, config, report
 from vlkit.errors import UserError
 from vlkit.evaluation import Watch, check_seeds, learned_notes, trained_arms, trained_minutes, weights_folder
 from vlkit.files import write_atomic
+from vlkit.picture_tasks import PictureEvalOptions
 from vlkit.progress import progress
 from vlkit.statistics import paired_difference
 from vlkit.tasks.vqa.examples import Example, Examples, Format, found_form, read_examples, soft_score
@@ -37,36 +37,17 @@ OWN_ENTRIES = (
 )  # of a run's config, beside the settings
 
 
-@dataclass(frozen=True)
-class EvalOptions:
+@dataclass(frozen=True, kw_only=True)
+class EvalOptions(PictureEvalOptions):
     """Judge models that answer questions about pictures."""
 
-    runs: tyro.conf.Positional[tuple[Path, ...]]
-    """folders that `vlkit train` wrote; several are seeds of one experiment and give mean and spread"""
-    split: str = "test"
-    """whose questions are asked"""
-    probes: bool = False
-    """also ask without picture or question, and the arms that were trained; priors stand beside the score always"""
     questions: int | None = None
     """so many of them, drawn evenly; all where it is not given"""
-    data: Path | None = None
-    """where the questions lie; runs know where they learned"""
     form: Format | None = None
     """whose files they are; found out where it is not given"""
-    images: Path | None = None
-    """folder or zip file of the pictures; runs know theirs"""
-    features: Path | None = None
-    """grid features, for runs that learned from some"""
-    skip_missing: bool = False
-    """leave out, and count, questions whose picture is missing or damaged; else they are an error"""
-    output: Path | None = None
-    """folder for report and predictions; RUN/eval/SPLIT where it is not given"""
-    device: Literal["cpu", "cuda", "mps"] | None = None
-    """where to run; the GPU where there is one"""
 
     def __post_init__(self) -> None:
-        if not self.runs:
-            raise ValueError("name at least one run to judge")
+        super().__post_init__()
         if self.questions is not None and self.questions < 1:
             raise ValueError(f"questions = {self.questions}, expected at least 1")
 
@@ -160,7 +141,7 @@ def evaluate(arguments: Sequence[str]) -> int:
     check_seeds(runs, MAY_DIFFER)
     examples = test_examples(runs[0], options)
     told = all(example.told for example in examples.examples)
-    folder = options.output or output_folder(options)
+    folder = options.folder
     blind = trained_arms(runs, lambda place: trained(place, options.device)) if options.probes and told else {}
     probes = TEST_TIME if options.probes and told else ()
     count = len(examples.examples) * (len(runs) * (1 + len(probes)) + sum(map(len, blind.values())))
@@ -189,12 +170,6 @@ def evaluate(arguments: Sequence[str]) -> int:
         print(f"{examples.name} keeps its answers, so there is nothing to score here")  # noqa: T201
     print(f"written: {folder}")  # noqa: T201
     return 0
-
-
-def output_folder(options: EvalOptions) -> Path:
-    """Where results lie that were given no place: beside the first run."""
-    together = f"-{len(options.runs)}seeds" if len(options.runs) > 1 else ""
-    return options.runs[0] / "eval" / f"{options.split}{together}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -255,7 +255,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(small_visdial: Path, tmp_path:
         (["--decoder", "generative", "--targets", "dense"], "weighs given options"),
         (["--max-turns", "0"], "max_turns = 0, expected at least 1"),
         (["--fusion", "glue"], "fusion = 'glue', expected one of concat"),
-        (["--select-split", "train"], "select on other dialogs"),
+        (["--select-split", "train"], "select on another split"),
     ],
 )
 def test_settings_that_cannot_be_are_told(
