@@ -193,7 +193,7 @@ def _picture(asked: Answerable, place: int, said: str) -> np.ndarray:
         colour = RIGHT if i == example.right else WRONG if example.choices[i] == said else OTHER
         draw.rectangle((x, y, max(x2, x + 1), max(y2, y + 1)), outline=colour, width=3 if colour != OTHER else 1)
         draw.text((x + 4, y + 3), example.choices[i], fill=colour)
-    return np.asarray(shown)
+    return np.array(shown)
 
 
 def written(shown: Sequence[Shown], folder: Path, title: str) -> list[Path]:
