@@ -19,9 +19,7 @@ from numpy.typing import NDArray
 from vlkit.errors import UserError
 from vlkit.statistics import bootstrap_intervals
 
-BYTES_AT_MOST = (
-    1 << 30
-)  # ten times the longest real submission (RxR's training guides); bounds what gzip unpacks to, too
+BYTES_AT_MOST = 2 << 30  # twice VisDial's training dialogs, the longest real file; bounds what gzip unpacks to, too
 SHOWN = 5  # cases of each kind of problem
 LINE = 80  # characters of ids that still go on one line
 CONFIDENCE = 0.95
@@ -94,6 +92,20 @@ def text_of(path: Path) -> str:
         raise UserError(
             f"{path}, byte {error.start}: not UTF-8 text; expected text, compressed with gzip or not"
         ) from error
+
+
+def head_of(path: Path, count: int = 4096) -> str:
+    """How a text file begins, compressed with gzip or not; for telling formats apart. UserError where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            compressed = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            data = (gzip.GzipFile(fileobj=file) if compressed else file).read(count)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise UserError(f"{path}: the gzip file is broken or ends in the middle ({error}); write it again") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}; name a file that is there") from error
+    return data.decode("utf-8-sig", errors="replace")
 
 
 def items_of(path: Path) -> Iterator[tuple[str, Any]]:

@@ -116,10 +116,13 @@ def answered(state: DialogState, line: str) -> str:
     if name == "save":
         if not rest.strip():
             raise UserError("name a file: /save FILE")
-        return f"written: {save(state, Path(rest.strip()))}"
+        try:
+            return f"written: {save(state, Path(rest.strip()))}"
+        except (OSError, ValueError) as error:
+            raise UserError(f"cannot write {rest.strip()!a}: {error}; name another file") from error
     if name in ("answer", "edit", "drop"):
         number, _, text = rest.strip().partition(" ")
-        if not number.isdigit():
+        if not number.isdecimal():
             raise UserError(f"name a turn by its number: /{name} N{'' if name == 'drop' else ' TEXT'}")
         place = int(number) - 1
         if name == "drop":

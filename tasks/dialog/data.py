@@ -1,5 +1,6 @@
 """Files of dialogs as they are published: VisDial v0.9 and v1.0 (visualdialog.org), GuessWhat?!, and JSON of one's own."""
 
+import math
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,12 +10,13 @@ from typing import Any, Literal
 import numpy as np
 
 from vlkit.errors import UserError
-from vlkit.judging import items_of, parsed, shown, text_of
+from vlkit.judging import head_of, items_of, parsed, shown, text_of
 
 Format = Literal["visdial", "guesswhat", "own"]
 ROUNDS, OPTIONS = 10, 100  # of VisDial
 DRAWN = 100  # options of a round that comes without, where answers must be ranked
 ORACLE = ("yes", "no", "n/a")  # what GuessWhat's oracle says
+BESIDE = ("dense", "word_counts")  # files of VisDial that hold no dialogs
 FORM = "expected VisDial's {version, split, data: {questions, answers, dialogs}}"
 
 
@@ -60,27 +62,23 @@ class Dialogs:
     )  # (dialog, round from 0): how right each is
 
     @property
-    def ranked(self) -> bool:
-        """Whether every round that is told has options."""
-        return all(bool((each.right >= 0)[each.told].all()) for each in self.dialogs)
-
-    @property
     def rounds(self) -> int:
         """Rounds of all dialogs."""
         return sum(len(each.turns) for each in self.dialogs)
 
 
-def read_dialogs(data: Path | None, form: Format | None, split: str) -> Dialogs:
+def read_dialogs(data: Path | None, form: Format | None, split: str, *, whatever: bool = False) -> Dialogs:
     """The dialogs of a split, with their dense relevance where it lies beside.
 
-    data: folder of the set's own files, or one of them. form: whose they are; found out where it is not given. UserError where
-    there is no such split, and for whatever is wrong with a file.
+    data: folder of the set's own files, or one of them, which is the split that its name says, or the one to learn from; with
+    `whatever` it is any. form: whose they are; found out where it is not given. UserError where there is no such split, and for
+    whatever is wrong with a file.
     """
     if data is None:
         raise UserError("dialogs lie in a folder; name it with --data")
     if not data.exists():
         raise UserError(f"there is no {data}; name the folder of the dialogs with --data")
-    file = _file(data, split)
+    file = _file(data, split, whatever=whatever)
     form = form or _form(file)
     read = {"visdial": read_visdial, "guesswhat": read_guesswhat, "own": read_own}[form]
     found = replace(read(file), name=split, images=_images(data if data.is_dir() else data.parent, split))
@@ -126,8 +124,9 @@ def read_visdial(path: Path) -> Dialogs:
 
 def _all_told(entries: Sequence[Any]) -> bool:
     """Whether a file called test tells every answer, as generated ones do."""
-    turns = [entry["dialog"][-1] for entry in entries if isinstance(entry, dict) and entry.get("dialog")]
-    return all(isinstance(turn, dict) and "gt_index" in turn for turn in turns)
+    rounds = [entry.get("dialog") for entry in entries if isinstance(entry, dict)]
+    last = [each[-1] for each in rounds if isinstance(each, list) and each]
+    return all(isinstance(turn, dict) and "gt_index" in turn for turn in last)
 
 
 def _visdial_dialog(where: str, entry: Mapping[str, Any], texts: Mapping[str, list[str]], *, told: bool) -> Dialog:
@@ -270,7 +269,8 @@ def _meant(where: str, thing: Mapping[str, Any], image: Mapping[str, Any]) -> st
     box, category = thing.get("bbox"), thing.get("category")
     width, height = image.get("width"), image.get("height")
     numbers = [*(box if isinstance(box, list) else []), width, height]
-    if len(numbers) != 6 or not all(type(each) in (int, float) for each in numbers) or min(numbers[4:]) <= 0:
+    good = len(numbers) == 6 and all(type(each) in (int, float) and math.isfinite(each) for each in numbers)
+    if not good or min(numbers[4:]) <= 0:
         raise UserError(
             f"{where} has bbox {shown(box)} in a picture of {shown(width)} x {shown(height)}; expected [x, y, width, height]"
         )
@@ -297,7 +297,7 @@ def read_own(path: Path) -> Dialogs:
             raise UserError(f"{where} has image {shown(image)}; expected the name of a picture")
         if not isinstance(caption, str):
             raise UserError(f"{where} has caption {shown(caption)}; expected a text")
-        name = str(entry.get("id", len(dialogs)))
+        name = str(entry.get("id", f"dialog {len(dialogs)}"))
         if name in known:
             raise UserError(f"{where} has id {shown(name)}, as an earlier one has; each dialog has its own")
         known.add(name)
@@ -338,19 +338,21 @@ def _own_turn(where: str, entry: Any) -> tuple[Turn, list[str]]:
 
 
 def with_options(dialogs: Dialogs, pool: Sequence[str]) -> Dialogs:
-    """Rounds that come without options get the right answer among some of the pool's, the same ones each time."""
-    if dialogs.ranked or not pool:
+    """Dialogs without any options get the right answer among some of the pool's in each round, the same ones each time.
+
+    One that has options in some rounds keeps them as they are: VisDial's test split is ranked in its last round alone.
+    """
+    if not pool or all((dialog.options >= 0).any() for dialog in dialogs.dialogs):
         return dialogs
     answers = {text: i for i, text in enumerate(dialogs.answers)}
     every = [answers.setdefault(text, len(answers)) for text in dict.fromkeys(pool)]
     found = []
     for dialog in dialogs.dialogs:
-        wanting = [i for i, turn in enumerate(dialog.turns) if turn.answer is not None and dialog.right[i] < 0]
-        if not wanting:
+        wanting = [i for i, turn in enumerate(dialog.turns) if turn.answer is not None]
+        if not wanting or (dialog.options >= 0).any():
             found.append(dialog)
             continue
-        options = np.full((len(dialog.turns), max(DRAWN, dialog.options.shape[1])), -1, np.int32)
-        options[:, : dialog.options.shape[1]] = dialog.options
+        options = np.full((len(dialog.turns), DRAWN), -1, np.int32)
         right = dialog.right.copy()
         for i in wanting:
             own = answers[str(dialog.turns[i].answer)]
@@ -358,7 +360,7 @@ def with_options(dialogs: Dialogs, pool: Sequence[str]) -> Dialogs:
             others = [each for each in every if each != own]
             drawn = rng.permutation(len(others))[: DRAWN - 1]
             row = rng.permutation([own, *(others[j] for j in drawn)])
-            options[i], right[i] = -1, int(np.nonzero(row == own)[0][0])
+            right[i] = int(np.nonzero(row == own)[0][0])
             options[i, : len(row)] = row
         found.append(replace(dialog, options=options, right=right))
     return replace(dialogs, dialogs=tuple(found), answers=tuple(answers))
@@ -381,11 +383,16 @@ def some(dialogs: Dialogs, kept: Sequence[Dialog]) -> Dialogs:
     return replace(dialogs, dialogs=tuple(kept), relevance=own)
 
 
-def _file(data: Path, split: str) -> Path:
+def _file(data: Path, split: str, *, whatever: bool) -> Path:
     """The one file of dialogs in a folder whose name has the split."""
     if data.is_file():
-        return data
-    there = sorted(each for each in data.iterdir() if each.is_file() and "dense" not in each.name)
+        if whatever or split == "train" or split in data.name:
+            return data
+        raise UserError(
+            f"{data} is one file, and its name does not say that it holds {split!r}; name the file of that split with --data, or a "
+            "folder of all"
+        )
+    there = sorted(each for each in data.iterdir() if each.is_file() and not any(no in each.name for no in BESIDE))
     there = [each for each in there if each.name.removesuffix(".gz").endswith((".json", ".jsonl"))]
     words = [(each, each.name.replace("-", "_").replace(".", "_").split("_")) for each in there]
     fitting = [each for each, parts in words if split in parts] or [each for each in there if split in each.name]
@@ -397,18 +404,16 @@ def _file(data: Path, split: str) -> Path:
 
 
 def _dense_file(data: Path, split: str) -> Path | None:
-    fitting = sorted(each for each in data.iterdir() if "dense" in each.name and split in each.name)
+    there = (each for each in data.iterdir() if each.is_file() and each.name.removesuffix(".gz").endswith(".json"))
+    fitting = sorted(each for each in there if "dense" in each.name and split in each.name)
     return fitting[0] if fitting else None
 
 
 def _form(file: Path) -> Format:
     if "guesswhat" in file.name:
         return "guesswhat"
-    head = text_of(file).lstrip()[:1]
-    if head == "[":
-        return "own"
-    first = text_of(file).lstrip().partition("\n")[0].rstrip()
-    return "own" if first.endswith("}") and '"turns"' in first else "visdial"
+    head = head_of(file).lstrip()
+    return "visdial" if head.startswith("{") and '"data"' in head else "own"
 
 
 def _images(data: Path, split: str) -> Path:

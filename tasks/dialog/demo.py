@@ -5,6 +5,7 @@ said.
 import html
 import tempfile
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,7 +24,7 @@ from vlkit.webpage import PageOptions, serve
 
 SAMPLES = 12  # pictures to begin with
 WIDE = 448  # pixels of the picture with attention
-KINDS = [".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"]
+KEPT_S = (3600, 3600)  # how often uploads and pictures are looked through, and how old they get
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,26 +124,28 @@ def built_page(talker: Talker, pictures: Sequence[tuple[Path, str]]) -> Any:
     def shown_of(state: DialogState | None) -> list[Any]:
         found = view(state)
         choices = gradio.Dropdown(choices=found.turns, value=found.turns[-1] if found.turns else None)
-        file = None if state is None else str(save(state, Path(tempfile.mkdtemp(dir=exported.name)) / "dialog.json"))
+        file = None if state is None else str(save(state, Path(exported.name) / f"dialog-{id(state)}.json"))
         export = gradio.DownloadButton(value=file, interactive=file is not None)
         shown = [found.messages, found.chances, found.looked, found.past, found.tracked, found.state, choices]
         return [state, *shown, export]
 
     def tried(state: DialogState | None, act: Any) -> list[Any]:
         """What is shown after something was done; where it cannot be done, why, and all stays as it was."""
-        try:
-            state = act(state)
-        except UserError as error:
-            gradio.Warning(html.escape(str(error)), title="Not done")
-        return shown_of(state)
+        # A visitor's clicks wait for each other: a talk is one thing.
+        with nullcontext() if state is None else state.lock:
+            try:
+                state = act(state)
+            except UserError as error:
+                gradio.Warning(html.escape(str(error)), title="Not done")
+            return shown_of(state)
 
-    def begin(picture: str | None, caption: str) -> list[Any]:
+    def begin(state: DialogState | None, picture: str | None, caption: str) -> list[Any]:
         def act(_: DialogState | None) -> DialogState | None:
             if picture is None:
                 return None
             return DialogState(talker, shown(Path(picture), run.settings), caption or "")
 
-        return tried(None, act)
+        return tried(state, act)
 
     def ask(state: DialogState | None, question: str) -> list[Any]:
         def act(own: DialogState | None) -> DialogState:
@@ -177,18 +180,23 @@ def built_page(talker: Talker, pictures: Sequence[tuple[Path, str]]) -> Any:
         return tried(state, act)
 
     def clear(state: DialogState | None) -> list[Any]:
-        if state is not None:
-            state.clear()
-        return shown_of(state)
+        def act(own: DialogState | None) -> DialogState | None:
+            if own is not None:
+                own.clear()
+            return own
 
-    with gradio.Blocks(title="vlkit: talk about a picture", analytics_enabled=False) as page:
+        return tried(state, act)
+
+    with gradio.Blocks(title="vlkit: talk about a picture", analytics_enabled=False, delete_cache=KEPT_S) as page:
         # Each visitor's own: gradio keeps it by session, for an hour.
         state = gradio.State(None, time_to_live=3600)
-        gradio.Markdown(f"# Talk about a picture\n{run.folder}, {run.settings.encoder}, {run.settings.decoder}")
+        gradio.Markdown(f"# Talk about a picture\n{run.folder.name}, {run.settings.encoder}, {run.settings.decoder}")
         with gradio.Row():
             with gradio.Column(min_width=280):
                 picture = gradio.Image(type="filepath", label="Picture", sources=["upload", "clipboard"], height=300)
-                caption = gradio.Textbox(label="Caption (or none)", max_length=MOST_LETTERS, elem_id="caption")
+                caption = gradio.Textbox(
+                    label="Caption (or none; Enter begins anew with it)", max_length=MOST_LETTERS, elem_id="caption"
+                )
                 looked = gradio.Image(label="Where it looked last", interactive=False, height=300)
             with gradio.Column(min_width=280):
                 chat = gradio.Chatbot(
@@ -222,7 +230,7 @@ def built_page(talker: Talker, pictures: Sequence[tuple[Path, str]]) -> Any:
             document = gradio.JSON(elem_id="state")
         outputs = [state, chat, chances, looked, past, tracked_line, document, turn, export_button]
         for event in (picture.change, caption.submit):
-            event(begin, [picture, caption], outputs, show_progress="hidden")
+            event(begin, [state, picture, caption], outputs, show_progress="hidden")
         button.click(ask, [state, question], [*outputs, question], api_name="ask")
         question.submit(ask, [state, question], [*outputs, question])
         change_button.click(change, [state, turn, new_question, new_answer], [*outputs, new_question, new_answer])

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from vlkit import checkpoint, config, report
+from vlkit.encoders.image import GridFeatures
 from vlkit.errors import UserError
 from vlkit.evaluation import Watch, check_seeds, learned_notes, trained_arms, trained_minutes, weights_folder
 from vlkit.files import write_atomic
@@ -92,7 +93,7 @@ def judged_dialogs(run: Trained, options: EvalOptions) -> Dialogs:
             f"{run.folder} was trained with data = {data}, which does not exist; say where it is with --data"
         )
     form = options.form or (run.settings.form if options.data is None else None)
-    found = with_options(read_dialogs(data, form, options.split), run.known)
+    found = with_options(read_dialogs(data, form, options.split, whatever=options.data is not None), run.known)
     if options.dialogs is None or options.dialogs >= len(found.dialogs):
         return found
     generator = torch.Generator().manual_seed(0)
@@ -110,6 +111,18 @@ def asked_of(run: Trained, options: EvalOptions, dialogs: Dialogs) -> Talks:
     # Pictures of other data are not where those of the training are.
     images = options.images or (settings.images if options.data is None else dialogs.images)
     found = talks(settings, dialogs, run.tokenizer, images)
+    learned = run.model.image if isinstance(run.model.image, GridFeatures) else None
+    wanted = (
+        "pictures" if learned is None else f"features of {learned.shape[0]}x{learned.shape[1]} patches of {learned.dim}"
+    )
+    shape = found.images.shape
+    there = (
+        "pictures" if shape is None else f"features of {shape[0]}x{shape[1]} patches of {found.images.values.shape[2]}"
+    )
+    if wanted != there:
+        raise UserError(
+            f"{run.folder} learned from {wanted}, and these are {there}; name such with --images or --features"
+        )
     found.reading = Reading.of(settings)
     return found
 

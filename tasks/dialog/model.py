@@ -142,7 +142,8 @@ class TurnTransformer(nn.Module):
         there = torch.zeros(turns.shape[:2], dtype=torch.bool, device=mask.device)
         count = past.mask.sum(dim=1, keepdim=True)
         rows, places = past.mask.nonzero(as_tuple=True)
-        slot = (places + self.slots - count[rows, 0]).clamp(min=0)
+        slot = places + self.slots - count[rows, 0]
+        rows, places, slot = (each[slot >= 0] for each in (rows, places, slot))  # what is older has none
         turns = turns.index_put((rows, slot), past.facts[rows, places].to(turns.dtype))
         there[rows, slot] = True
         states = torch.cat([turns + self.kind[0], question.states + self.kind[1]], dim=1)

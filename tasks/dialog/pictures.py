@@ -75,7 +75,9 @@ def main(arguments: Sequence[str]) -> int:
         runs=(options.run,), split=options.split, data=options.data, images=options.images, device=options.device
     )
     asked = asked_of(run, judging, chosen(judged_dialogs(run, judging), options))
-    body = "\n".join(section(run, asked, i) for i in range(len(asked.dialogs)))
+    with torch.inference_mode():
+        texts = Vectors.of(run.model, asked, next(run.model.parameters()).device)
+    body = "\n".join(section(run, asked, texts, i) for i in range(len(asked.dialogs)))
     intro = (
         "Each answer is the best of the round's options, behind the true turns before it. Bars: how much the caption and each "
         "earlier turn counted. Bright is where the model looked."
@@ -100,14 +102,14 @@ def chosen(dialogs: Dialogs, options: Options) -> Dialogs:
 
 
 @torch.inference_mode()
-def rounds(run: Trained, asked: Talks, place: int) -> list[Shown]:
-    """What a model makes of each round of a dialog."""
+def rounds(run: Trained, asked: Talks, texts: Vectors, place: int) -> tuple[list[Shown], np.ndarray]:
+    """What a model makes of each round of a dialog, and the picture as it sees it."""
     dialog = asked.dialogs[place]
     device = next(run.model.parameters()).device
     rows = [(place, turn) for turn in range(len(dialog.turns))]
     batch: Batch = moved(asked.batch(rows, run.settings.blank, options=False), device)
     encoded = run.model.encode(batch)
-    scores = Vectors.of(run.model, asked, device).scores(run.model, encoded.joint, batch.option, batch.there).cpu()
+    scores = texts.scores(run.model, encoded.joint, batch.option, batch.there).cpu()
     shape = run.model.see(batch.images).shape
     picture = batch.images[0].cpu().numpy() if batch.images.dim() == 4 else None
     weights, look = encoded.weights.get("turns"), encoded.weights.get("patches")
@@ -130,15 +132,15 @@ def rounds(run: Trained, asked: Talks, place: int) -> list[Shown]:
                 said.needs_history,
             )
         )
-    return found
+    return found, batch.images[0].cpu().numpy()
 
 
-def section(run: Trained, asked: Talks, place: int) -> str:
+def section(run: Trained, asked: Talks, texts: Vectors, place: int) -> str:
     """A dialog as a part of the page."""
     dialog = asked.dialogs[place]
-    picture = asked.images.read(asked.image_rows[[place]])[0].numpy()
+    shown, picture = rounds(run, asked, texts, place)
     figures = figure(picture, "what it sees") if picture.ndim == 3 else ""
-    rows = "".join(_row(i, each) for i, each in enumerate(rounds(run, asked, place), start=1))
+    rows = "".join(_row(i, each) for i, each in enumerate(shown, start=1))
     return (
         f'<section id="{html.escape(dialog.id)}"><h2>{html.escape(dialog.id)}: {html.escape(dialog.caption)}</h2>'
         f'<div class="row">{figures}</div><table>{rows}</table></section>'

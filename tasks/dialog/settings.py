@@ -27,6 +27,10 @@ ARMS: dict[str, tuple[Blank, ...]] = {  # arm: the inputs that it finds empty
     "caption_only": ("turns",),
 }
 CAUSAL = ("rnn", "lstm", "gru")  # text encoders whose states know only the words before them
+# Fusions that read what an encoder makes of question and past: one vector, or turns and words side by side.
+OF_VECTORS = ("concat", "product", "attention", "stacked", "visualbert", "lxmert")
+OF_TURNS = ("coattention", "visualbert", "lxmert")
+HEADS = 4  # of the transformers
 TURNS = 10  # that a transformer sees where no limit is set, as many as VisDial has
 
 
@@ -49,8 +53,8 @@ class Config(PictureSettings):
     decoder: Literal["discriminative", "generative"] = "discriminative"
     """discriminative: scores given options; generative: says an answer word by word, and ranks options by their likelihood"""
     fusion: str | None = None
-    """how question and picture meet: concat, product, attention, stacked, coattention, words, visualbert, lxmert, or
-    module:function of your own; stacked where it is not given, visualbert for the transformer"""
+    """how question and picture meet: concat, product, attention, stacked, visualbert, lxmert, or module:function of your own;
+    for the transformer coattention, visualbert or lxmert. stacked where it is not given, visualbert for the transformer"""
     max_turns: int | None = None
     """so many of the newest turns are remembered, beside the caption; all where it is not given"""
     max_history: int = 400
@@ -84,6 +88,16 @@ class Config(PictureSettings):
         if self.targets == "dense" and self.decoder == "generative":
             raise ValueError("targets = dense weighs given options; take the discriminative decoder for it")
         check_fusion(self.meets_by)
+        fitting = OF_TURNS if self.encoder == "transformer" else OF_VECTORS
+        if ":" not in self.meets_by and self.meets_by not in fitting:
+            raise ValueError(
+                f"fusion = {self.meets_by} would not see what the encoder {self.encoder} makes of the past; take one of "
+                f"{', '.join(fitting)}"
+            )
+        if self.meets_by in ("visualbert", "lxmert") and self.dim % HEADS:
+            raise ValueError(
+                f"dim = {self.dim} does not divide into the {HEADS} heads of {self.meets_by}; take a multiple"
+            )
         train_options(self)
 
     @property

@@ -1,9 +1,11 @@
 """A talk as a trained model follows it: what was said, what each answer looked at. Turns can be changed, dropped and replayed.
 
-A picture is seen once, a turn is read once: a new question costs itself, however long the talk is. A changed turn is read
-anew, and what was said behind it is asked again.
+A picture is seen once and a turn is read once, however long the talk is. A changed turn is read anew, and what was said behind
+it is asked again. Where a model does not weigh turns (late fusion), how much each counted is found by leaving it out, for the
+newest ones: those pasts are read for it.
 """
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
@@ -24,6 +26,7 @@ MOST_LETTERS = 500  # of a message
 MOST_TURNS = 100  # of a talk
 SHOWN = 5  # answers with their chances
 BEAMS = 8
+LEFT_OUT = 10  # facts that are left out one by one, where a model does not weigh them
 FORMAT = "vlkit dialog"
 
 Decoding = Literal["beam", "greedy", "sample"]
@@ -53,6 +56,7 @@ class Said:
     answer: str
     reply: Reply
     corrected: bool = False  # whether a person put the answer there
+    options: tuple[str, ...] = ()  # that it was chosen among; none where the model might answer anything
 
 
 @dataclass(eq=False)
@@ -137,6 +141,15 @@ class Talker:
         vectors = self.vectors() if known else self._read_options(texts)
         return decoder.scores(joint, vectors, option, there)
 
+    @torch.inference_mode()
+    def likely(self, joint: Tensor, answer: str) -> Tensor:
+        """(rows, joint_dim) -> (rows,) how likely an answer is, as a log; among those that are known where options are scored"""
+        if isinstance(self.run.model.decoder, Generative):
+            return self.scores(joint, [answer])[:, 0]
+        own = self.scores(joint, [answer])
+        known = self.scores(joint, self.run.known, known=True)
+        return own[:, 0] - torch.cat([own, known], dim=1).logsumexp(dim=1)
+
     def _said(self, decoder: Generative, joint: Tensor) -> list[tuple[str, float]]:
         """What a decoder says, likeliest first: several ways by beam search, or one word after the other."""
         tokenizer, steps = self.run.tokenizer, self.run.settings.max_words
@@ -176,11 +189,14 @@ class Read:
     after: Any = None  # the recurrent state, for those that take it as one text
 
 
+Again = tuple[str, str | None, tuple[str, ...]]  # a question, the answer that a person put there, its options
+
+
 class DialogState:
     """A talk about one picture. Nothing in it is shared with another talk but the model, which no talk changes.
 
-    max_turns, max_words: so much of the past is remembered beside the caption, the newest of it; as much as in training where
-    they are not given.
+    max_turns, max_words: so many of the newest turns are remembered beside the caption, and so many words, of which the caption's
+    are some; as much as in training where they are not given.
     """
 
     def __init__(
@@ -192,9 +208,13 @@ class DialogState:
         max_words: int | None = None,
     ) -> None:
         for name, value in (("max_turns", max_turns), ("max_words", max_words)):
-            if value is not None and value < 1:
-                raise UserError(f"{name} = {value}, expected at least 1")
+            if value is not None and (type(value) is not int or value < 1):
+                raise UserError(f"{name} = {value!r}, expected a whole number, at least 1")
+        slots = getattr(talker.run.model.encoder, "slots", None)  # of a transformer, one for the caption
+        if slots is not None and max_turns is not None and max_turns >= slots:
+            raise UserError(f"max_turns = {max_turns}, and this model has places for {slots - 1} turns")
         self.talker, self.pixels = talker, pixels
+        self.lock = threading.RLock()  # for whoever shows a talk to several threads
         self.caption = checked(caption, "caption") if caption.strip() else ""
         self.max_turns, self.max_words = max_turns or talker.run.settings.remembered, max_words
         self.turns: list[Said] = []
@@ -206,12 +226,11 @@ class DialogState:
     def ask(self, question: str, options: Sequence[str] = ()) -> Reply:
         """Asks behind all that was said; the answer becomes part of it."""
         text = checked(question, "question")
+        given = tuple(checked(option, "option") for option in options)
         if len(self.turns) >= MOST_TURNS:
             raise UserError(f"this talk has {MOST_TURNS} turns, and no more are kept; drop some, or begin a new one")
-        for option in options:
-            checked(option, "option")
-        reply = self._reply(text, options)
-        self.turns.append(Said(text, reply.answer, reply))
+        reply = self._reply(text, given)
+        self.turns.append(Said(text, reply.answer, reply, options=given))
         return reply
 
     def edit(self, place: int, question: str | None = None, answer: str | None = None) -> None:
@@ -222,7 +241,7 @@ class DialogState:
         own = self._turn(place)
         text = own.question if question is None else checked(question, "question")
         put = own.answer if answer is None and own.corrected and question is None else answer
-        self._again(place, [(text, None if put is None else checked(put, "answer")), *self._behind(place)])
+        self._again(place, [(text, put, own.options if question is None else ()), *self._behind(place)])
 
     def delete(self, place: int) -> None:
         """Drops a turn, and asks again what was said behind it."""
@@ -252,7 +271,7 @@ class DialogState:
         """The talk with what is behind each answer, as JSON values."""
         return {
             "format": FORMAT,
-            "run": str(self.talker.run.folder),
+            "run": self.talker.run.folder.name,
             "caption": self.caption,
             "max_turns": self.max_turns,
             "max_words": self.max_words,
@@ -261,6 +280,7 @@ class DialogState:
                     "question": said.question,
                     "answer": said.answer,
                     "corrected": said.corrected,
+                    "options": list(said.options),
                     "candidates": [{"answer": text, "chance": chance} for text, chance in said.reply.candidates],
                     "past": list(said.reply.past),
                     "focus": said.reply.focus,
@@ -275,15 +295,19 @@ class DialogState:
         turns = document.get("turns")
         if document.get("format") != FORMAT or not isinstance(turns, list):
             raise UserError(f"this is no talk that vlkit exported: expected format {FORMAT!r} and turns")
-        state = DialogState(
-            talker, pixels, str(document.get("caption", "")), document.get("max_turns"), document.get("max_words")
-        )
-        if len(turns) > MOST_TURNS or not all(
-            isinstance(each, dict) and isinstance(each.get("question"), str) and isinstance(each.get("answer"), str)
-            for each in turns
-        ):
+        caption = document.get("caption") or ""
+        if not isinstance(caption, str):
+            raise UserError(f"the talk has the caption {caption!r}; expected a text")
+        state = DialogState(talker, pixels, caption, document.get("max_turns"), document.get("max_words"))
+        if len(turns) > MOST_TURNS or not all(map(_is_turn, turns)):
             raise UserError(f"the talk has turns that are none; expected at most {MOST_TURNS} of question and answer")
-        state._again(0, [(each["question"], each["answer"] if each.get("corrected") else None) for each in turns])
+        state._again(
+            0,
+            [
+                (each["question"], each["answer"] if each.get("corrected") else None, tuple(each.get("options", ())))
+                for each in turns
+            ],
+        )
         return state
 
     def _turn(self, place: int) -> Said:
@@ -291,18 +315,23 @@ class DialogState:
             raise UserError(f"there is no turn {place + 1}; the talk has {len(self.turns)}")
         return self.turns[place]
 
-    def _behind(self, place: int) -> list[tuple[str, str | None]]:
-        return [(said.question, said.answer if said.corrected else None) for said in self.turns[place + 1 :]]
+    def _behind(self, place: int) -> list["Again"]:
+        return [
+            (said.question, said.answer if said.corrected else None, said.options) for said in self.turns[place + 1 :]
+        ]
 
-    def _again(self, place: int, asked: Sequence[tuple[str, str | None]]) -> None:
+    def _again(self, place: int, asked: Sequence["Again"]) -> None:
         """Everything from a turn on is said anew; all or nothing."""
         before = self.turns
         self.turns = self.turns[:place]
         try:
-            for question, answer in asked:
-                reply = self._reply(checked(question, "question"))
-                said = Said(question, reply.answer, reply)
-                self.turns.append(said if answer is None else replace(said, answer=answer, corrected=True))
+            for question, answer, options in asked:
+                text = checked(question, "question")
+                reply = self._reply(text, options)
+                said = Said(text, reply.answer, reply, options=options)
+                if answer is not None:
+                    said = replace(said, answer=checked(answer, "answer"), corrected=True)
+                self.turns.append(said)
         except BaseException:
             self.turns = before
             raise
@@ -329,12 +358,12 @@ class DialogState:
         candidates = talker.answers(found.joint, options)
         answer = candidates[0][0]
         weights = found.weights.get("turns")
+        past = [0.0] * (len(self.turns) + 1)
         if weights is not None:
             own = weights[0, : len(facts)].float()
             shares = (own / own.sum().clamp(min=1e-9)).cpu().tolist()
         else:
             shares = self._needed(asked, mask, facts, found.joint, answer)
-        past = [0.0] * (len(self.turns) + 1)
         for fact, share in zip(facts, shares, strict=True):
             past[fact] = float(share)
         look = found.weights.get("patches")
@@ -347,15 +376,16 @@ class DialogState:
         if not facts:
             return []
         model, device = self.talker.run.model, self.talker.device
-        without = [[other for other in facts if other != fact] for fact in facts]
-        many = TextStates(states=asked.states.expand(len(facts), -1, -1), pooled=asked.pooled.expand(len(facts), -1))
+        newest = facts[-LEFT_OUT:]
+        without = [[other for other in facts if other != fact] for fact in newest]
+        many = TextStates(states=asked.states.expand(len(newest), -1, -1), pooled=asked.pooled.expand(len(newest), -1))
         past = self._past(without)
-        dialog = torch.zeros(len(facts), dtype=torch.long, device=device)
-        found = model.meet(many, mask.expand(len(facts), -1), past, self._grid, dialog)
-        texts = list(dict.fromkeys([answer, *self.talker.run.known])) or [answer]
-        every = self.talker.scores(torch.cat([joint, found.joint]), texts).log_softmax(dim=1)[:, 0]
+        dialog = torch.zeros(len(newest), dtype=torch.long, device=device)
+        found = model.meet(many, mask.expand(len(newest), -1), past, self._grid, dialog)
+        every = self.talker.likely(torch.cat([joint, found.joint]), answer)
         lost = (every[0] - every[1:]).clamp(min=0)
-        return cast(list[float], (lost / lost.sum().clamp(min=1e-9)).cpu().tolist())
+        shares = cast(list[float], (lost / lost.sum().clamp(min=1e-9)).cpu().tolist())
+        return [0.0] * (len(facts) - len(newest)) + shares
 
     def _past(self, rows: Sequence[Sequence[int]]) -> Past:
         """What was said, for each row of facts."""
@@ -416,6 +446,12 @@ class DialogState:
             self.read_count += 1
         last = self._running[-1].vector
         return torch.zeros(dim, device=talker.device) if last is None else last
+
+
+def _is_turn(entry: Any) -> bool:
+    options = entry.get("options", []) if isinstance(entry, dict) else None
+    texts = [entry.get("question"), entry.get("answer")] if isinstance(entry, dict) else [None]
+    return isinstance(options, list) and all(isinstance(each, str) for each in (*texts, *options))
 
 
 def checked(text: str, what: str) -> str:

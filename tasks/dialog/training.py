@@ -337,7 +337,9 @@ def training(settings: Config, folder: Path, train: Talks, select: Talks) -> Fit
     def collate(places: list[int]) -> Batch:
         return train.batch([each for place in places for each in rounds[place]], settings.blank)
 
-    batches = Batches(len(rounds), settings.batch_size, collate, name=lambda i: f"dialog {train.dialogs[i].id}")
+    batches = Batches(
+        len(rounds), settings.batch_size, collate, name=lambda i: f"dialog {train.dialogs[rounds[i][0][0]].id}"
+    )
     values = config.as_dict(settings) | {
         "known": list(common_answers(train.source, settings.known_answers)),
         "feature_dim": built["feature_dim"],
@@ -447,14 +449,20 @@ class Vectors:
     vectors: Tensor | None
     words: Tensor
     mask: Tensor
+    place: Tensor  # (answers,) of the set: which of these texts each is
 
     @staticmethod
     def of(model: DialogModel, asked: Talks, device: torch.device) -> "Vectors":
         """All texts among the options of some dialogs."""
-        words, mask = asked.tokenizer.pad_batch(asked.said(asked.answers) or [[]], asked.reading.max_words + 2)
+        options = [dialog.options[dialog.options >= 0] for dialog in asked.dialogs]
+        used = np.unique(np.concatenate(options)).tolist()
+        place = torch.zeros(max(len(asked.answers), 1), dtype=torch.long, device=device)
+        place[torch.tensor(used, dtype=torch.long, device=device)] = torch.arange(len(used), device=device)
+        texts = asked.said([asked.answers[i] for i in used])
+        words, mask = asked.tokenizer.pad_batch(texts or [[]], asked.reading.max_words + 2)
         words, mask = words.to(device), mask.to(device)
         if isinstance(model.decoder, Generative):
-            return Vectors(None, words, mask)
+            return Vectors(None, words, mask, place)
         decoder: Discriminative = model.decoder
         lengths = mask.sum(dim=1)
         order = lengths.argsort()  # short texts need not wait for long ones
@@ -464,11 +472,12 @@ class Vectors:
             width = max(int(lengths[part].max()), 1)
             parts.append(decoder.vectors(words[part, :width], mask[part, :width]))
         vectors = torch.cat(parts)
-        return Vectors(torch.empty_like(vectors).index_copy(0, order, vectors), words, mask)
+        return Vectors(torch.empty_like(vectors).index_copy(0, order, vectors), words, mask, place)
 
     def scores(self, model: DialogModel, joint: Tensor, option: Tensor, there: Tensor) -> Tensor:
         """(rounds, joint_dim), places among the texts (rounds, options) -> (rounds, options)"""
+        own = self.place[option]
         if isinstance(model.decoder, Generative):
-            return model.decoder.scores(joint, self.words, self.mask, option, there)
+            return model.decoder.scores(joint, self.words, self.mask, own, there)
         assert self.vectors is not None
-        return model.decoder.scores(joint, self.vectors, option, there)
+        return model.decoder.scores(joint, self.vectors, own, there)

@@ -17,6 +17,7 @@ from vlkit.tasks.navigation.evaluation import Trained, trained
 from vlkit.tasks.navigation.guided import GuidedWalk, names
 from vlkit.webpage import PageOptions, serve
 
+KEPT_S = (3600, 3600)  # how often pictures are looked through, and how old they get
 TICK_S = 0.4  # between the steps of an agent that walks on and on
 GLOW = "244, 162, 89"
 # Arrow keys press the buttons, but not while one types.
@@ -74,63 +75,68 @@ def built_page(run: Trained, split: str, episodes: int) -> Any:
 
     houses = names(GuidedWalk(run, split, episodes).split)
 
-    def shown(walk: GuidedWalk, playing: bool) -> list[Any]:
+    def shown(walk: GuidedWalk) -> list[Any]:
         found = walk.shown()
-        playing = playing and not found.ended
-        button = gradio.Button("Pause" if playing else "Play")
-        timer = gradio.Timer(TICK_S, active=playing)
-        return [
-            walk,
-            found.frame,
-            found.map,
-            found.chances,
-            words_html(found.words),
-            found.told,
-            playing,
-            timer,
-            button,
-        ]
+        walk.playing = walk.playing and not found.ended
+        button = gradio.Button("Pause" if walk.playing else "Play")
+        timer = gradio.Timer(TICK_S, active=walk.playing)
+        return [walk, found.frame, found.map, found.chances, words_html(found.words), found.told, timer, button]
 
-    def tried(walk: GuidedWalk | None, playing: bool, act: Callable[[GuidedWalk], None]) -> list[Any]:
+    def tried(walk: GuidedWalk | None, act: Callable[[GuidedWalk], None]) -> list[Any]:
         """What is shown after something was done; where it cannot be done, why, and all stays as it was."""
         own = walk or GuidedWalk(run, split, episodes)
-        try:
-            act(own)
-        except UserError as error:
-            gradio.Warning(html.escape(str(error)), title="Not done")
-            playing = False
-        return shown(own, playing)
+        # A visitor's clicks and the ticks of the clock wait for each other: a walk is one thing.
+        with own.lock:
+            try:
+                act(own)
+            except UserError as error:
+                gradio.Warning(html.escape(str(error)), title="Not done")
+                own.playing = False
+            return shown(own)
 
     def arrive(walk: GuidedWalk | None) -> list[Any]:
         own = walk or GuidedWalk(run, split, episodes)
-        return [*shown(own, False), own.instruction, houses[own.place]]
+        with own.lock:
+            return [*shown(own), own.instruction, houses[own.place]]
 
     def choose(walk: GuidedWalk | None, house: str) -> list[Any]:
         own = walk or GuidedWalk(run, split, episodes)
-        own.begin(houses.index(house))
-        return [*shown(own, False), own.instruction]
+        found = tried(own, lambda each: each.begin(houses.index(house)))
+        return [*found, own.instruction]
 
     def again(walk: GuidedWalk | None, text: str) -> list[Any]:
-        return tried(walk, False, lambda own: own.begin(own.place, text))
+        return tried(walk, lambda own: own.begin(own.place, text))
 
-    def tell(walk: GuidedWalk | None, text: str, playing: bool) -> list[Any]:
-        return tried(walk, playing, lambda own: own.tell(text))
+    def tell(walk: GuidedWalk | None, text: str) -> list[Any]:
+        return tried(walk, lambda own: own.tell(text))
 
-    def step(walk: GuidedWalk | None, playing: bool) -> list[Any]:
-        return tried(walk, playing, lambda own: own.step())
+    def step(walk: GuidedWalk | None) -> list[Any]:
+        return tried(walk, lambda own: own.step())
+
+    def tick(walk: GuidedWalk | None) -> list[Any]:
+        """A step, unless somebody has pressed Pause since the clock struck."""
+        return tried(walk, lambda own: own.step() if own.playing else None)
 
     def driven(action: str) -> Callable[[GuidedWalk | None], list[Any]]:
-        return lambda walk: tried(walk, False, lambda own: own.step(action))
+        def act(own: GuidedWalk) -> None:
+            own.playing = False
+            own.step(action)
 
-    def play(walk: GuidedWalk | None, playing: bool) -> list[Any]:
-        return tried(walk, not playing, lambda own: None if playing else own.step())
+        return lambda walk: tried(walk, act)
 
-    with gradio.Blocks(title="vlkit: guide a navigator", analytics_enabled=False) as page:
+    def play(walk: GuidedWalk | None) -> list[Any]:
+        def act(own: GuidedWalk) -> None:
+            own.playing = not own.playing
+            if own.playing:
+                own.step()
+
+        return tried(walk, act)
+
+    with gradio.Blocks(title="vlkit: guide a navigator", analytics_enabled=False, delete_cache=KEPT_S) as page:
         # Each visitor's own: gradio keeps it by session, for an hour.
         walk = gradio.State(None, time_to_live=3600)
-        playing = gradio.State(False)
         timer = gradio.Timer(TICK_S, active=False)
-        gradio.Markdown(f"# Guide a navigator\n{run.folder}, {run.settings.policy}, in {split}")
+        gradio.Markdown(f"# Guide a navigator\n{run.folder.name}, {run.settings.policy}, in {split}")
         with gradio.Row():
             house = gradio.Dropdown(label="House", choices=list(houses), value=houses[0], elem_id="house")
             told = gradio.Textbox(label="How it stands", interactive=False, elem_id="told")
@@ -156,15 +162,15 @@ def built_page(run: Trained, split: str, episodes: int) -> Any:
                 )
             }
         gradio.Markdown("Keys: arrows drive, space stops, Enter lets it take a step of its own.")
-        outputs = [walk, frame, plan, chances, words, told, playing, timer, play_button]
+        outputs = [walk, frame, plan, chances, words, told, timer, play_button]
         page.load(arrive, [walk], [*outputs, instruction, house], show_progress="hidden")
         page.load(None, js=KEYS)
         house.input(choose, [walk, house], [*outputs, instruction], show_progress="hidden")
         again_button.click(again, [walk, instruction], outputs, show_progress="hidden")
-        tell_button.click(tell, [walk, instruction, playing], outputs, show_progress="hidden")
-        step_button.click(step, [walk, playing], outputs, show_progress="hidden", api_name="step")
-        play_button.click(play, [walk, playing], outputs, show_progress="hidden")
-        timer.tick(step, [walk, playing], outputs, show_progress="hidden")
+        tell_button.click(tell, [walk, instruction], outputs, show_progress="hidden")
+        step_button.click(step, [walk], outputs, show_progress="hidden", api_name="step")
+        play_button.click(play, [walk], outputs, show_progress="hidden")
+        timer.tick(tick, [walk], outputs, show_progress="hidden")
         for name, button in keys.items():
             button.click(driven(name), [walk], outputs, show_progress="hidden")
     return page

@@ -1,7 +1,9 @@
 """One walk that somebody guides: told in words that may change on the way, by the agent's own choice or by keys."""
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -39,13 +41,17 @@ class GuidedWalk:
     """A walk in an episode's house. Nothing in it is shared with another walk but the agent, which no walk changes."""
 
     def __init__(self, run: Trained, split: str = "val_unseen", episodes: int = 12) -> None:
-        test = tested(EvalOptions(runs=(run.folder,), split=split, episodes=episodes, num_envs=1), [run])
+        device = cast(Literal["cpu", "cuda"], next(run.policy.parameters()).device.type)
+        options = EvalOptions(runs=(run.folder,), split=split, episodes=episodes, num_envs=1, device=device)
+        test = tested(options, [run])
         self.run = run
         self.world: World = test.world(run.tokenizer)
         self.env: NavigationVectorEnv = self.world.env
         self.env.oracle = False
         self._blanked = blanked(run.settings.blank, run.tokenizer.unknown)
         self.instruction = ""
+        self.playing = False  # whether it walks on and on
+        self.lock = threading.RLock()  # for whoever shows a walk to several threads
         self.begin(0)
 
     @property
@@ -63,7 +69,7 @@ class GuidedWalk:
         if not 0 <= place < len(self.split.episodes):
             raise UserError(f"there is no episode {place}; the page has {len(self.split.episodes)}")
         text = self.split.episodes[place].instruction if instruction is None else checked(instruction)
-        self.place = place
+        self.place, self.playing = place, False
         self.observation, _ = self.env.reset(options={"episodes": torch.tensor([place])})
         self.instruction = text
         self._memory = self._read(text)

@@ -223,6 +223,46 @@ def test_the_card_has_priors_arms_and_what_the_past_is_good_for(small_visdial: P
     assert judge == pytest.approx(own, abs=1e-9)
 
 
+def test_a_split_that_keeps_its_answers_is_ranked_in_its_last_rounds(
+    small_visdial: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = train(small_visdial, tmp_path, steps=2, evaluate_every=2)
+    document = json.loads((small_visdial / "visdial_1.0_test.json").read_text())
+    for dialog in document["data"]["dialogs"]:
+        del dialog["dialog"][4:]
+        for turn in dialog["dialog"][:-1]:
+            del turn["answer_options"], turn["gt_index"]
+        for name in ("answer", "gt_index"):
+            del dialog["dialog"][-1][name]
+    (tmp_path / "visdial_1.0_test.json").write_text(json.dumps(document))
+    words = ["--data", str(tmp_path / "visdial_1.0_test.json"), "--images", str(small_visdial / "images")]
+    assert main(["eval", str(run), *words]) == 0
+    assert "keeps its answers" in " ".join(capsys.readouterr().out.split())
+    ranks = json.loads((run / "eval" / "test" / "ranks.json").read_text())
+    assert [(each["image_id"], each["round_id"]) for each in ranks] == [(number, 4) for number in range(33, 41)]
+    assert all(sorted(each["ranks"]) == list(range(1, 101)) for each in ranks)
+    assert not (run / "eval" / "test" / "report.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("encoder", "fusion"),
+    [
+        *(
+            (encoder, fusion)
+            for encoder in ("lf", "hre", "mn")
+            for fusion in ("concat", "product", "attention", "lxmert")
+        ),
+        *(("transformer", fusion) for fusion in ("coattention", "lxmert")),
+    ],
+)
+def test_every_fusion_that_is_allowed_knows_the_past(small_visdial: Path, encoder: str, fusion: str) -> None:
+    chosen = settings(small_visdial, encoder=encoder, fusion=fusion)
+    asked = world(chosen)
+    model = model_of(chosen, asked)
+    own, without = ranked(model, asked)[0], ranked(model, asked, ("caption", "turns"))[0]
+    assert np.abs(own[5] - without[5]).max() > 1e-6
+
+
 def test_priors_count_what_is_said(small_visdial: Path) -> None:
     train = read_dialogs(small_visdial, None, "train")
     test = read_dialogs(small_visdial, None, "test")
@@ -255,6 +295,9 @@ def test_a_killed_run_goes_on_to_the_same_weights(small_visdial: Path, tmp_path:
         (["--decoder", "generative", "--targets", "dense"], "weighs given options"),
         (["--max-turns", "0"], "max_turns = 0, expected at least 1"),
         (["--fusion", "glue"], "fusion = 'glue', expected one of concat"),
+        (["--fusion", "coattention"], "would not see what the encoder hre makes of the past"),
+        (["--encoder", "transformer", "--fusion", "stacked"], "take one of coattention, visualbert, lxmert"),
+        (["--encoder", "transformer", "--dim", "33"], "does not divide into the 4 heads"),
         (["--select-split", "train"], "select on another split"),
     ],
 )

@@ -22,7 +22,7 @@ def written(folder: Path, document: Any, name: str = "visdial_1.0_val.json") -> 
 
 def test_a_split_comes_with_its_pictures_and_relevance(small_visdial: Path) -> None:
     found = read_dialogs(small_visdial, None, "val")
-    assert (len(found.dialogs), found.rounds, found.ranked) == (8, 80, True)
+    assert (len(found.dialogs), found.rounds) == (8, 80)
     first = found.dialogs[0]
     assert (first.id, first.image, first.caption) == ("25", "25", "a blue picture")
     assert (first.turns[1].question, first.turns[1].answer, first.turns[1].needs_history) == ("and now", "blue", True)
@@ -139,10 +139,8 @@ OWN = [
 def test_dialogs_of_ones_own_may_have_any_length_and_no_options(tmp_path: Path) -> None:
     found = read_dialogs(written(tmp_path, OWN, "train.json"), None, "train")
     assert [len(dialog.turns) for dialog in found.dialogs] == [1, 12]
-    assert not found.ranked
     pool = [f"answer {i}" for i in range(200)]
     offered: Dialogs = with_options(found, pool)
-    assert offered.ranked
     second = offered.dialogs[1]
     assert second.options.shape == (12, 100)
     assert {offered.answers[second.options[i, second.right[i]]] for i in range(12)} == {"nobody"}
@@ -165,6 +163,20 @@ def test_dialogs_of_ones_own_may_have_any_length_and_no_options(tmp_path: Path) 
 def test_what_is_wrong_with_ones_own_is_named(tmp_path: Path, entry: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         read_dialogs(written(tmp_path, [*OWN, entry], "train.json"), None, "train")
+
+
+def test_a_file_is_the_split_that_its_name_says(small_visdial: Path, tmp_path: Path) -> None:
+    file = small_visdial / "visdial_1.0_train.json"
+    assert len(read_dialogs(file, None, "train").dialogs) == 24
+    with pytest.raises(UserError, match="does not say that it holds 'test'"):
+        read_dialogs(file, None, "test")
+    assert len(read_dialogs(file, None, "test", whatever=True).dialogs) == 24
+    document = visdial("val", 2)
+    document["data"]["answers"][7] = "turns"
+    assert len(read_dialogs(written(tmp_path, document), None, "val").dialogs) == 2
+    (tmp_path / "visdial_1.0_word_counts_val.json").write_text("{}")
+    (tmp_path / "densenet_val.h5").write_bytes(b"\x89HDF")
+    assert len(read_dialogs(tmp_path, None, "val").dialogs) == 2
 
 
 def test_a_split_that_is_not_there_is_told(small_visdial: Path) -> None:

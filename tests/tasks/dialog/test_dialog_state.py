@@ -175,12 +175,49 @@ def test_an_exported_talk_is_replayed(runs: dict[str, Trained]) -> None:
         "question": "and now",
         "answer": "green",
         "corrected": True,
+        "options": [],
         "candidates": 0,
         "past": 0,
         "focus": 0,
     }
     with pytest.raises(UserError, match="no talk that vlkit exported"):
         DialogState.from_json(state.talker, state.pixels, {"turns": []})
+
+
+def test_options_are_kept_through_changes_and_files(runs: dict[str, Trained]) -> None:
+    state = begun(runs["hre"])
+    for _ in range(2):
+        state.ask("question 1", ("yes", "no"))
+    state.edit(0, answer="no")
+    assert state.turns[1].answer in ("yes", "no")
+    again = DialogState.from_json(state.talker, state.pixels, json.loads(json.dumps(state.to_json())))
+    assert again.to_json() == state.to_json()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"max_turns": "3"}, "max_turns = '3', expected a whole number"),
+        ({"max_words": True}, "max_words = True"),
+        ({"caption": 7}, "the caption 7; expected a text"),
+        ({"turns": [{"question": "x", "answer": "", "corrected": True}]}, "the answer is empty"),
+        ({"turns": [{"question": "x", "answer": "y", "options": [1]}]}, "has turns that are none"),
+    ],
+)
+def test_a_talk_that_is_none_is_told(runs: dict[str, Trained], change: dict[str, object], message: str) -> None:
+    state = begun(runs["hre"])
+    with pytest.raises(UserError, match=message):
+        DialogState.from_json(state.talker, state.pixels, {**state.to_json(), **change})
+
+
+def test_a_transformer_remembers_no_more_than_it_has_places_for(runs: dict[str, Trained]) -> None:
+    with pytest.raises(UserError, match="max_turns = 30, and this model has places for 10 turns"):
+        begun(runs["transformer"], max_turns=30)
+    state = begun(runs["transformer"], caption="a blue picture")
+    for _ in range(12):
+        state.ask("question 1")
+    assert state.remembered() == [0, *range(3, 13)]
+    assert len([share for share in state.turns[-1].reply.past if share > 0]) == 11
 
 
 @pytest.mark.parametrize("decoding", ["beam", "greedy", "sample"])
