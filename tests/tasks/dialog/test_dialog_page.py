@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.browser import kept, needs_chromium, opened, served, until
-from tests.tasks.dialog.test_answering import train
+from tests.tasks.dialog.test_dialog_answering import train
 
 pytestmark = needs_chromium
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.tasks.dialog.test_answering import train
+from tests.tasks.dialog.test_dialog_answering import train
 from vlkit.cli import main
 from vlkit.errors import UserError
 from vlkit.tasks.dialog.evaluation import EvalOptions, Trained, asked_of, judged_dialogs, trained
