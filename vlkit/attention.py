@@ -3,7 +3,7 @@
 Each is `(query (batch, query_dim), keys (batch, words, key_dim), mask) -> (context (batch, key_dim), weights)`, weights
 (batch, words); mask (batch, words) is true where a word is. A row in which nothing is true has a context and weights of
 zero. A decoder that attends over the same words at each step calls `project(keys)` once and passes the result as
-`projected`.
+`projected`. Some have `many(queries, keys)`, for several queries of each row: its words are then read once for all of them.
 """
 
 import math
@@ -76,6 +76,16 @@ class DotAttention(nn.Module):
         scores = torch.bmm(projected, (self.query(query) * self.scale)[:, :, None])[:, :, 0]
         return _attended(scores, keys, mask)
 
+    def many(self, queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """(batch, queries, query_dim), (batch, words, key_dim) -> contexts (batch, queries, key_dim), (batch, queries, words)"""
+        return _many(self.query(queries) * self.scale, self.project(keys), keys)
+
+
+def _many(turned: Tensor, projected: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+    """Queries (batch, queries, dim) as their keys ask for them -> contexts (batch, queries, key_dim), weights."""
+    weights = (turned @ projected.transpose(1, 2)).softmax(dim=2)
+    return weights @ keys, weights
+
 
 class BilinearAttention(nn.Module):
     """score = query W key (Luong et al. 2015, equation 8, "general")."""
@@ -94,6 +104,10 @@ class BilinearAttention(nn.Module):
         """(batch, query_dim), (batch, words, key_dim) -> context (batch, key_dim), weights (batch, words)"""
         projected = keys if projected is None else projected
         return _attended(torch.bmm(projected, self.query(query)[:, :, None])[:, :, 0], keys, mask)
+
+    def many(self, queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """(batch, queries, query_dim), (batch, words, key_dim) -> contexts (batch, queries, key_dim), (batch, queries, words)"""
+        return _many(self.query(queries), keys, keys)
 
 
 class MultiHeadAttention(nn.Module):

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vlkit.attention import DotAttention
-from vlkit.encoders.fusion import Fused
+from vlkit.encoders.fusion import Fused, met
 from vlkit.encoders.image import ImageGrid, seen
 from vlkit.encoders.text import TextStates
 from vlkit.rnn import RecurrentLayer
@@ -69,11 +69,11 @@ class LateFusion(nn.Module):
         self.join = nn.Linear(2 * text_dim, text_dim)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, question: TextStates, mask: Tensor, past: Past, image: ImageGrid) -> Fused:
-        """pooled (rounds, dim), history (rounds, dim), a picture for each -> joint (rounds, dim), what was looked at"""
+    def forward(self, question: TextStates, mask: Tensor, past: Past, image: ImageGrid, of: Tensor) -> Fused:
+        """pooled (rounds, dim), history (rounds, dim), pictures, of (rounds,) whose -> joint (rounds, dim), what was looked at"""
         assert past.history is not None
         asked = torch.tanh(self.join(torch.cat([question.pooled, past.history], dim=1)))
-        return _meet(self.fusion, question, self.dropout(asked), mask, image)
+        return _meet(self.fusion, question, self.dropout(asked), mask, image, of)
 
 
 class HierarchicalRecurrent(nn.Module):
@@ -89,14 +89,14 @@ class HierarchicalRecurrent(nn.Module):
         self.join = nn.Linear(3 * text_dim, text_dim)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, question: TextStates, mask: Tensor, past: Past, image: ImageGrid) -> Fused:
+    def forward(self, question: TextStates, mask: Tensor, past: Past, image: ImageGrid, of: Tensor) -> Fused:
         """pooled (rounds, dim), facts (rounds, places, dim) -> joint (rounds, dim); weights "turns" (rounds, places)"""
         assert past.facts is not None
         assert past.mask is not None
         states, last = self.turns(past.facts, past.mask)
         context, weights = self.attention(question.pooled, states, past.mask)
         asked = torch.tanh(self.join(torch.cat([question.pooled, last, context], dim=1)))
-        return _meet(self.fusion, question, self.dropout(asked), mask, image, {"turns": weights})
+        return _meet(self.fusion, question, self.dropout(asked), mask, image, of, {"turns": weights})
 
 
 class MemoryNetwork(nn.Module):
@@ -112,14 +112,14 @@ class MemoryNetwork(nn.Module):
         self.output = nn.Linear(text_dim, text_dim)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, question: TextStates, mask: Tensor, past: Past, image: ImageGrid) -> Fused:
+    def forward(self, question: TextStates, mask: Tensor, past: Past, image: ImageGrid, of: Tensor) -> Fused:
         """pooled (rounds, dim), facts (rounds, places, dim) -> joint (rounds, dim); weights "turns" (rounds, places)"""
         assert past.facts is not None
         assert past.mask is not None
-        query = torch.tanh(self.query(torch.cat([question.pooled, image.pooled], dim=1)))
+        query = torch.tanh(self.query(torch.cat([question.pooled, image.pooled[of]], dim=1)))
         context, weights = self.attention(query, past.facts, past.mask)
         asked = query + torch.tanh(self.output(context))
-        return _meet(self.fusion, question, self.dropout(asked), mask, image, {"turns": weights})
+        return _meet(self.fusion, question, self.dropout(asked), mask, image, of, {"turns": weights})
 
 
 class TurnTransformer(nn.Module):
@@ -133,7 +133,7 @@ class TurnTransformer(nn.Module):
         self.kind = nn.Parameter(torch.zeros(2, text_dim))  # told turns from words
         nn.init.normal_(self.kind, std=0.02)
 
-    def forward(self, question: TextStates, mask: Tensor, past: Past, image: ImageGrid) -> Fused:
+    def forward(self, question: TextStates, mask: Tensor, past: Past, image: ImageGrid, of: Tensor) -> Fused:
         """states (rounds, words, dim), facts (rounds, places, dim) -> joint (rounds, dim); weights "turns" and "patches" """
         assert past.facts is not None
         assert past.mask is not None
@@ -148,7 +148,7 @@ class TurnTransformer(nn.Module):
         there[rows, slot] = True
         states = torch.cat([turns + self.kind[0], question.states + self.kind[1]], dim=1)
         every = TextStates(states=states, pooled=question.pooled)
-        found = cast(Fused, self.fusion(every, image, torch.cat([there, mask], dim=1)))
+        found = met(self.fusion, every, image, torch.cat([there, mask], dim=1), of)
         weights = dict(found.weights)
         if "words" in weights:
             words = weights.pop("words")
@@ -164,10 +164,11 @@ def _meet(
     asked: Tensor,
     mask: Tensor,
     image: ImageGrid,
+    of: Tensor,
     weights: Mapping[str, Tensor] | None = None,
 ) -> Fused:
     """The question that knows the past meets its picture."""
-    found = cast(Fused, fusion(TextStates(states=question.states, pooled=asked), image, mask))
+    found = met(fusion, TextStates(states=question.states, pooled=asked), image, mask, of)
     return Fused(found.joint, {**found.weights, **(weights or {})})
 
 
@@ -297,8 +298,7 @@ class DialogModel(nn.Module):
 
     def meet(self, question: TextStates, mask: Tensor, past: Past, grid: ImageGrid, dialog: Tensor) -> Fused:
         """Each question with its past and its picture."""
-        own = ImageGrid(grid=grid.grid[dialog], pooled=grid.pooled[dialog], shape=grid.shape)
-        return cast(Fused, self.encoder(question, mask, past, own))
+        return cast(Fused, self.encoder(question, mask, past, grid, dialog))
 
     def encode(self, batch: Batch) -> Fused:
         """Batch -> joint (rounds, dim), and what was looked at"""

@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from vlkit.encoders.fusion import Fused
+from vlkit.encoders.fusion import Fused, met
 from vlkit.encoders.image import ImageGrid, seen
 from vlkit.encoders.text import TextStates
 
@@ -136,8 +136,7 @@ class VQAModel(nn.Module):
 
     def meet(self, question: TextStates, seen: ImageGrid, image: Tensor, mask: Tensor) -> Fused:
         """Each question with its own picture."""
-        own = ImageGrid(grid=seen.grid[image], pooled=seen.pooled[image], shape=seen.shape)
-        return cast(Fused, self.fusion(question, own, mask))
+        return met(self.fusion, question, seen, mask, image)
 
 
 def within(grid: Tensor, shape: tuple[int, int], boxes: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from vlkit.attention import attention
-from vlkit.encoders.fusion import FUSIONS, AttentionFusion, Fused, ProductFusion, fusion
+from vlkit.encoders.fusion import FUSIONS, AttentionFusion, Fused, ProductFusion, StackedAttention, fusion, met
 from vlkit.encoders.image import ImageGrid, image_encoder
 from vlkit.encoders.text import TextStates, text_encoder
 from vlkit.errors import UserError
@@ -152,3 +152,24 @@ def test_wrong_names_and_numbers_are_named() -> None:
         fusion("stacked", 8, 16, 12, looks=0)
     with pytest.raises(UserError, match="no attention 'dots'"):
         fusion("attention", 8, 16, 12, attention="dots")
+
+
+@pytest.mark.parametrize("attention", ["bilinear", "dot", "additive"])
+def test_several_questions_of_a_picture_are_answered_as_each_by_itself(attention: str) -> None:
+    torch.manual_seed(0)
+    stacked = StackedAttention(12, 10, 8, attention=attention)
+    of = torch.tensor([2, 0, 0, 3, 2, 2])  # nobody asks about picture 1
+    grid = torch.randn(4, 9, 10, requires_grad=True)
+    pooled = torch.randn(6, 12)
+    question = TextStates(states=pooled[:, None], pooled=pooled)
+    together = met(stacked, question, ImageGrid(grid, grid.mean(dim=1), (3, 3)), None, of)
+    alone = stacked(question, ImageGrid(grid[of], grid[of].mean(dim=1), (3, 3)))
+    assert set(together.weights) == set(alone.weights)
+    torch.testing.assert_close(together.joint, alone.joint)
+    torch.testing.assert_close(together.weights["patches"], alone.weights["patches"])
+    for own, other in zip(
+        torch.autograd.grad(together.joint.square().sum(), [grid, *stacked.parameters()]),
+        torch.autograd.grad(alone.joint.square().sum(), [grid, *stacked.parameters()]),
+        strict=True,
+    ):
+        torch.testing.assert_close(own, other)

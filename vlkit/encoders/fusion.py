@@ -1,7 +1,8 @@
 """A text and a picture into one vector, with the weights that attention gave to patches and words.
 
 Each is `(question: TextStates, image: ImageGrid, mask (batch, words) or None) -> Fused`, made from the two encoders'
-dims and the width of the result.
+dims and the width of the result. One that `asks_together` has `together(question, image, of)` too, for several questions of each
+picture; `met` calls what there is.
 """
 
 from collections.abc import Callable
@@ -24,6 +25,14 @@ class Fused:
 
     joint: Tensor  # (batch, dim)
     weights: dict[str, Tensor] = field(default_factory=dict)  # "patches": (batch, patches), "words": (batch, words)
+
+
+def met(fusion: nn.Module, question: TextStates, image: ImageGrid, mask: Tensor | None, of: Tensor) -> Fused:
+    """Each question (batch, ...) with its own one, of (batch,), among pictures (pictures, ...)."""
+    if getattr(fusion, "asks_together", False) and len(of) > len(image.grid):
+        return cast(Fused, cast(Any, fusion).together(question, image, of))
+    own = ImageGrid(grid=image.grid[of], pooled=image.pooled[of], shape=image.shape)
+    return cast(Fused, fusion(question, own, mask))
 
 
 class ConcatFusion(nn.Module):
@@ -122,6 +131,28 @@ class StackedAttention(nn.Module):
             joint = joint + seen
         weights["patches"] = weights[f"patches of look {len(self.looks)}"]
         return Fused(self.dropout(joint), weights)
+
+    @property
+    def asks_together(self) -> bool:
+        """Whether there is `together`."""
+        return all(hasattr(look, "many") for look in self.looks)
+
+    def together(self, question: TextStates, image: ImageGrid, of: Tensor) -> Fused:
+        """The same for several questions of a picture, each of which is read once: grid (pictures, ...), of (batch,) whose."""
+        order = of.argsort(stable=True)
+        counts = torch.bincount(of, minlength=len(image.grid))
+        slot = torch.empty_like(of)
+        slot[order] = torch.arange(len(of), device=of.device) - (counts.cumsum(0) - counts)[of[order]]
+        joint = self.text(question.pooled)
+        asked = joint.new_zeros(len(counts), int(counts.max()), self.dim).index_put((of, slot), joint)
+        patches = self.image(image.grid)
+        weights: dict[str, Tensor] = {}
+        for i, look in enumerate(self.looks, start=1):
+            seen, looked = cast(Any, look).many(asked, patches)
+            weights[f"patches of look {i}"] = looked[of, slot]
+            asked = asked + seen
+        weights["patches"] = weights[f"patches of look {len(self.looks)}"]
+        return Fused(self.dropout(asked[of, slot]), weights)
 
 
 class CoAttention(nn.Module):
