@@ -14,7 +14,7 @@ from vlkit.encoders.text import TEXT_ENCODERS, text_encoder
 from vlkit.train import TrainOptions
 
 ATTENDING = ("attention", "stacked", "words")  # fusions in which the kind of attention can be chosen
-PATCHED = ("small_cnn", "nature_cnn")  # image encoders whose patches have a width of one's own
+PATCHED = ("small_cnn", "nature_cnn", "nature_cnn_bn")  # image encoders whose patches have a width of one's own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +41,9 @@ class PictureSettings:
     fit: Literal["stretch", "crop", "pad"] = "stretch"
     """how a picture becomes a square"""
     image_encoder: str = "nature_cnn"
-    """small_cnn, nature_cnn, resnet18, torchvision:NAME, hf:MODEL_OR_FOLDER, or module:function of your own"""
+    """small_cnn, nature_cnn, nature_cnn_bn, resnet18, torchvision:NAME, hf:MODEL_OR_FOLDER, or module:function of your own"""
     image_dim: int = 64
-    """width of the patches of small_cnn and nature_cnn"""
+    """width of the patches of small_cnn, nature_cnn and nature_cnn_bn"""
     image_pretrained: bool = False
     """begin with published weights (torchvision and Hugging Face models)"""
     image_frozen: bool = False

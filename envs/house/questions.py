@@ -28,7 +28,7 @@ from vlkit.files import check_replaceable, replace_folder
 from vlkit.progress import progress
 
 FORMAT = "vlkit house questions"
-VERSION = 1  # raise it when the same seed yields other files
+VERSION = 2  # raise it when the same seed yields other files
 MARKER = "questions.json"
 CHOICES = 4
 MOST_HOUSES = 9999  # four digits in a house's name
@@ -113,14 +113,16 @@ class Arguments:
     size: int = 128
     """pixels along a side of a picture"""
     questions: int = 6
-    """about so many of a picture, spread over the kinds of questions"""
+    """about so many of a picture of val and test, spread over the kinds of questions"""
+    train_questions: int = 18
+    """about so many of a picture of train: most kinds have no more"""
     paraphrases: int = 2
     """wordings in which each question of val and test is asked"""
     processes: int | None = None
     """houses at once; one a core where it is not given"""
 
     def __post_init__(self) -> None:
-        for name in ("houses", "views", "questions", "paraphrases"):
+        for name in ("houses", "views", "questions", "train_questions", "paraphrases"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} = {getattr(self, name)}, expected at least 1")
         fewest = min(map(len, WORDINGS.values()))
@@ -216,7 +218,8 @@ def generate(arguments: Arguments) -> Made:
                     number += 1
                     bar.update(number, made.house)
                 rng = random.Random(f"questions {arguments.seed} {split}")
-                asked[split] = balanced(candidates, rng, most=arguments.questions * len(names))
+                each = arguments.train_questions if split == "train" else arguments.questions
+                asked[split] = balanced(candidates, rng, most=each * len(names))
                 wordings = 1 if split == "train" else arguments.paraphrases
                 images += _written(names, split, asked[split], rng, wordings, first=len(images), qa=_last(images) + 1)
                 splits[split] = {

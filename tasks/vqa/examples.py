@@ -45,6 +45,13 @@ class Example:
         """Whether it can be learned from and scored."""
         return self.right is not None or bool(self.answers)
 
+    @property
+    def said(self) -> str:
+        """The right candidate, or what most people answered; nothing where nobody tells."""
+        if self.right is not None and self.choices:
+            return self.choices[self.right]
+        return Counter(self.answers).most_common(1)[0][0] if self.answers else ""
+
 
 @dataclass(frozen=True)
 class Examples:

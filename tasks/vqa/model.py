@@ -1,7 +1,8 @@
 """A text encoder, an image encoder and a fusion of the core around a head that scores candidates or knows common answers."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 from vlkit.encoders.fusion import Fused, met
 from vlkit.encoders.image import ImageGrid, seen
 from vlkit.encoders.text import TextStates
+
+RARE = -3.0  # a word's score before anything is learned: few words are said of a picture
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,9 @@ class Batch:
     there: Tensor  # (questions, candidates) bool: whether there is such a candidate
     right: Tensor  # (questions,) int64: the right candidate; -1 where nobody tells
     targets: Tensor  # (questions, answers) float32: how right each common answer is; none for candidates
+    said: Tensor | None = (
+        None  # (images, vocabulary) float32: 1 for words that are said of a picture, 0 not, -1 never asked
+    )
     boxes: Tensor | None = None  # (questions, candidates, 4) shares of the picture, where candidates are parts of it
 
 
@@ -35,6 +41,9 @@ class Answered:
 
     scores: Tensor  # (questions, candidates), -inf where there is no candidate, or (questions, answers)
     weights: Mapping[str, Tensor]  # what was looked at, (questions, ...), as `Fused` has it; of the best candidate
+    said: Tensor | None = (
+        None  # (images, vocabulary): scores of words, where the batch tells which are said of its pictures
+    )
 
 
 class OpenHead(nn.Module):
@@ -72,7 +81,8 @@ class VQAModel(nn.Module):
 
     together: candidates are read behind their question and the picture is looked at for each of them anew; else once for
     the question. region: makes a candidate of what is in a box and where that is, (..., patch + 4) -> (..., text); None where
-    candidates are texts.
+    candidates are texts. tagger: scores the vocabulary's words at a patch, (..., patch) -> (..., vocabulary); None where the
+    image encoder learns from answers alone.
     """
 
     def __init__(
@@ -85,18 +95,42 @@ class VQAModel(nn.Module):
         places: bool = True,
         together: bool = False,
         region: nn.Module | None = None,
+        tagger: nn.Linear | None = None,
     ) -> None:
         super().__init__()
         self.text, self.image, self.fusion, self.head = text, image, fusion, head
-        self.places, self.together, self.region = places, together, region
+        self.places, self.together, self.region, self.tagger = places, together, region, tagger
+        if tagger is not None:
+            nn.init.constant_(tagger.bias, RARE)
 
     def see(self, images: Tensor) -> ImageGrid:
         """Pixels (images, height, width, 3) uint8, or features (images, patches, dim) -> a grid that knows its places"""
         return seen(self.image, images, places=self.places)
 
+    def tagged(self, seen: ImageGrid) -> Tensor:
+        """A grid -> (images, vocabulary): the score of each word somewhere in the picture, a soft maximum over the patches"""
+        assert self.tagger is not None
+        scores = self.tagger(seen.grid).float()
+        return torch.logsumexp(scores, dim=1) - math.log(scores.shape[1])
+
+    def named(self, fused: Fused, seen: ImageGrid, of: Tensor, batch: Batch) -> Tensor:
+        """What was looked at -> (questions, texts): how much its patches are called by each text's words, in the mean"""
+        assert self.tagger is not None
+        weights = fused.weights.get("patches")
+        if weights is None:
+            looked = seen.pooled[of]
+        else:
+            looked = torch.bmm(weights[:, None].to(seen.grid.dtype), seen.grid[of])[:, 0]
+        words = batch.choices_mask.to(looked.dtype)
+        words = words / words.sum(dim=1, keepdim=True).clamp(min=1)
+        calls = (self.tagger.weight[batch.choices] * words[:, :, None]).sum(dim=1)
+        return (looked @ calls.T + (self.tagger.bias[batch.choices] * words).sum(dim=1)).float()
+
     def forward(self, batch: Batch) -> Answered:
         """Batch -> the score of each candidate, or of each common answer"""
-        return self.answer(self.see(batch.images), batch)
+        seen = self.see(batch.images)
+        answered = self.answer(seen, batch)
+        return answered if batch.said is None else replace(answered, said=self.tagged(seen))
 
     def answer(self, seen: ImageGrid, batch: Batch) -> Answered:
         """The same for pictures that were seen already."""
@@ -114,8 +148,10 @@ class VQAModel(nn.Module):
             candidates = self.region(torch.cat([inside, batch.boxes], dim=2))
         else:
             candidates = cast(TextStates, self.text(batch.choices, batch.choices_mask)).pooled[batch.choice]
-        scores = self.head(fused.joint, candidates).float().masked_fill(~batch.there, -torch.inf)
-        return Answered(scores, fused.weights)
+        scores = self.head(fused.joint, candidates).float()
+        if self.tagger is not None and self.region is None:
+            scores = scores + self.named(fused, seen, batch.image, batch).gather(1, batch.choice)
+        return Answered(scores.masked_fill(~batch.there, -torch.inf), fused.weights)
 
     def _together(self, seen: ImageGrid, batch: Batch) -> Answered:
         assert isinstance(self.head, ChoiceHead)
@@ -128,6 +164,8 @@ class VQAModel(nn.Module):
         fused = self.meet(both, seen, batch.image[rows[:, 0]], mask)
         candidates = cast(TextStates, self.text(batch.choices, batch.choices_mask)).pooled[which]
         score = self.head(fused.joint[:, None], candidates[:, None])[:, 0].float()
+        if self.tagger is not None:
+            score = score + self.named(fused, seen, batch.image[rows[:, 0]], batch).gather(1, which[:, None])[:, 0]
         scores = score.new_full(batch.there.shape, -torch.inf).masked_scatter(batch.there, score)
         pair = torch.zeros_like(batch.choice)
         pair[batch.there] = torch.arange(len(rows), device=pair.device)

@@ -1,8 +1,9 @@
 """Training a model that answers: questions come picture by picture, so that each picture is seen once for all of its own."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,28 @@ class Answerable:
         return np.split(order, np.nonzero(np.diff(self.image_rows[order]))[0] + 1)
 
     @cached_property
+    def answer_words(self) -> Tensor:
+        """(vocabulary,) bool: words that occur in an answer or a candidate"""
+        texts = [text for each in self.examples for text in (*each.choices, *each.answers)]
+        known = torch.zeros(self.tokenizer.size, dtype=torch.bool)
+        known[sorted({word for own in self.tokenizer.encode_batch(list(dict.fromkeys(texts))) for word in own})] = True
+        return known
+
+    @cached_property
+    def said(self) -> list[Tensor]:
+        """Of each picture the words that its right answers and its questions say of it; answers decide what is such a word.
+
+        A question that is answered with no says nothing.
+        """
+        said: list[set[int]] = [set() for _ in self.images.names]
+        told = [i for i, example in enumerate(self.examples) if example.told]
+        rights = self.tokenizer.encode_batch([self.examples[i].said for i in told])
+        for i, right in zip(told, rights, strict=True):
+            denied = re.match(r"no\b", self.examples[i].said, re.IGNORECASE)
+            said[self.image_rows[i]].update(right, () if denied else self.words[i])
+        return [torch.tensor(sorted(each), dtype=torch.int64) for each in said]
+
+    @cached_property
     def soft(self) -> list[list[tuple[int, float]]]:
         """For each question the common answers that are right, with how right they are."""
         places = {answer: i for i, answer in enumerate(self.vocabulary)}
@@ -97,18 +120,31 @@ class Answerable:
             found.append([(places[answer], soft_score(count, len(said))) for answer, count in counts.items()])
         return found
 
-    def batch(self, questions: np.ndarray, blank: tuple[str, ...] = (), image_of: np.ndarray | None = None) -> Batch:
+    def batch(
+        self,
+        questions: np.ndarray,
+        blank: tuple[str, ...] = (),
+        image_of: np.ndarray | None = None,
+        tags: bool = False,
+    ) -> Batch:
         """Some questions, each picture once.
 
-        blank: inputs that are empty; image_of (all questions,): the place of another picture for each, in its own one's stead.
+        blank: inputs that are empty; image_of (all questions,): the place of another picture for each, in its own one's stead;
+        tags: with the words that are said of each picture.
         """
         rows = (self.image_rows if image_of is None else image_of)[questions]
+        said = None
         if "image" in blank:  # one black picture stands for all
             shown = torch.zeros_like(self.images.read(rows[:1]))
             image = torch.zeros(len(questions), dtype=torch.int64)
         else:
             own, places = np.unique(rows, return_inverse=True)
             shown, image = self.images.read(own), torch.from_numpy(places)
+            if tags:
+                said = torch.zeros(len(own), self.tokenizer.size)
+                for picture, row in enumerate(own):
+                    said[picture, self.said[row]] = 1
+                said = said.masked_fill(~self.answer_words, -1)
         unknown = [[self.tokenizer.unknown]] * len(questions)
         asked = unknown if "question" in blank else [self.words[i] for i in questions]
         words, mask = self.tokenizer.pad_batch(asked, self.max_words)
@@ -139,6 +175,7 @@ class Answerable:
             there=there,
             right=torch.tensor([-1 if each is None else each for each in right]),
             targets=targets,
+            said=said,
             boxes=self.boxes_of(questions, most) if self.source.pointing and every else None,
         )
 
@@ -232,7 +269,8 @@ def _train_with_arms(settings: Config, folder: Path) -> FitResult:
     result = training(settings, folder, *worlds)
     for arm in settings.arms:
         fusion = PLAIN if arm == "no_attention" else settings.fusion
-        blind = replace(settings, blank=ARMS[arm], fusion=fusion, arms=(), output=folder / "arms" / arm)
+        tags = 0.0 if "image" in ARMS[arm] else settings.tags
+        blind = replace(settings, blank=ARMS[arm], fusion=fusion, tags=tags, arms=(), output=folder / "arms" / arm)
         training(blind, folder / "arms" / arm, *worlds)
     return result
 
@@ -264,7 +302,7 @@ def training(settings: Config, folder: Path, train: Answerable, select: Answerab
             if len(own) > settings.questions_per_image:
                 own = own[torch.randperm(len(own))[: settings.questions_per_image].numpy()]
             asked.append(own)
-        return train.batch(np.concatenate(asked), settings.blank)
+        return train.batch(np.concatenate(asked), settings.blank, tags=settings.tags > 0)
 
     batches = Batches(len(pictures_asked), settings.batch_size, collate, name=lambda i: f"picture {pictures.names[i]}")
     values = config.as_dict(settings) | {
@@ -278,7 +316,7 @@ def training(settings: Config, folder: Path, train: Answerable, select: Answerab
     }
     return fit(
         model,
-        answer_loss,
+        partial(answer_loss, tags=settings.tags),
         batches,
         options=train_options(settings),
         folder=folder,
@@ -290,10 +328,16 @@ def training(settings: Config, folder: Path, train: Answerable, select: Answerab
     )
 
 
-def answer_loss(model: VQAModel, batch: Batch, step: Step) -> tuple[Tensor, Mapping[str, float | Tensor]]:
-    """Cross-entropy over candidates; over common answers, binary cross-entropy with how right each is (Teney et al. 2018)."""
+def answer_loss(
+    model: VQAModel, batch: Batch, step: Step, tags: float = 0.0
+) -> tuple[Tensor, Mapping[str, float | Tensor]]:
+    """Cross-entropy over candidates; over common answers, binary cross-entropy with how right each is (Teney et al. 2018).
+
+    tags: weight of the words that are said of a picture, as binary cross-entropy of each.
+    """
     batch = moved(batch, step.device)
-    scores = model(batch).scores
+    answered: Answered = model(batch)
+    scores = answered.scores
     logged: dict[str, float | Tensor] = {"questions": float(len(batch.right)), "pictures": float(len(batch.images))}
     if batch.targets.shape[1]:
         loss = F.binary_cross_entropy_with_logits(scores, batch.targets, reduction="none").sum(dim=1).mean()
@@ -302,6 +346,11 @@ def answer_loss(model: VQAModel, batch: Batch, step: Step) -> tuple[Tensor, Mapp
         known = batch.right >= 0
         loss = F.cross_entropy(scores[known], batch.right[known])
         right = (scores.detach()[known].argmax(dim=1) == batch.right[known]).float().mean()
+    if answered.said is not None and batch.said is not None:
+        words = F.binary_cross_entropy_with_logits(answered.said, batch.said.clamp(min=0), reduction="none")
+        tag_loss = words[batch.said >= 0].sum() / len(batch.said)
+        logged["tag_loss"] = tag_loss.detach()
+        loss = loss + tags * tag_loss
     return loss, logged | {"accuracy": right}
 
 

@@ -143,8 +143,9 @@ def test_wrong_names_and_options_are_named() -> None:
 
 
 @pytest.mark.parametrize(("size", "patches"), [((64, 64), (8, 8)), ((60, 84), (7, 10)), ((16, 16), (2, 2))])
-def test_the_nature_cnn_keeps_the_contract(size: tuple[int, int], patches: tuple[int, int]) -> None:
-    encoder = image_encoder("nature_cnn", dim=16)
+@pytest.mark.parametrize("name", ["nature_cnn", "nature_cnn_bn"])
+def test_the_nature_cnn_keeps_the_contract(name: str, size: tuple[int, int], patches: tuple[int, int]) -> None:
+    encoder = image_encoder(name, dim=16)
     check_image_encoder(encoder, size=size)
     assert grid_shape(encoder, *size) == patches
 
@@ -152,5 +153,6 @@ def test_the_nature_cnn_keeps_the_contract(size: tuple[int, int], patches: tuple
 def test_the_nature_cnn_says_what_it_cannot_be() -> None:
     with pytest.raises(UserError, match="nature_cnn of dim 7; take an even number"):
         image_encoder("nature_cnn", dim=7)
-    with pytest.raises(UserError, match="nature_cnn has no pretrained weights"):
-        image_encoder("nature_cnn", pretrained=True)
+    for name in ("nature_cnn", "nature_cnn_bn"):
+        with pytest.raises(UserError, match=f"{name} has no pretrained weights"):
+            image_encoder(name, pretrained=True)

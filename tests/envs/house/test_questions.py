@@ -31,7 +31,7 @@ from vlkit.tasks.vqa.data import read_visual7w
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("questions") / "vqa"
-    generate(Arguments(out=out, houses=9, views=10, size=48, questions=4, processes=1))
+    generate(Arguments(out=out, houses=9, views=10, size=48, questions=4, train_questions=4, processes=1))
     return out
 
 
@@ -187,7 +187,7 @@ def test_the_files_are_visual7w_and_the_same_again(folder: Path, tmp_path: Path)
     assert set(asked.values()) == {2}, "each question of test in two wordings"
     assert all("{" not in pair["question"] for pair in pairs)
     again = tmp_path / "again"
-    generate(Arguments(out=again, houses=9, views=10, size=48, questions=4, processes=1))
+    generate(Arguments(out=again, houses=9, views=10, size=48, questions=4, train_questions=4, processes=1))
     files = sorted(each.relative_to(folder) for each in folder.rglob("*") if each.is_file())
     assert files == sorted(each.relative_to(again) for each in again.rglob("*") if each.is_file())
     assert all((folder / each).read_bytes() == (again / each).read_bytes() for each in files)

@@ -47,7 +47,7 @@ device = "cpu"
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("questions") / "vqa"
-    generate(Arguments(out=out, houses=8, views=8, size=32, questions=4, processes=1))
+    generate(Arguments(out=out, houses=8, views=8, size=32, questions=4, train_questions=4, processes=1))
     return out
 
 
@@ -110,10 +110,10 @@ def test_a_killed_training_ends_in_the_same_weights(experiment: Path, tmp_path: 
     with pytest.MonkeyPatch.context() as patch:
         from vlkit.tasks.vqa import training
 
-        def interrupted(model: Any, batch: Any, step: Any) -> Any:
+        def interrupted(model: Any, batch: Any, step: Any, **options: Any) -> Any:
             if step.index == 3:
                 raise KeyboardInterrupt
-            return answer_loss(model, batch, step)
+            return answer_loss(model, batch, step, **options)
 
         answer_loss = training.answer_loss
         patch.setattr(training, "answer_loss", interrupted)
@@ -219,6 +219,88 @@ def test_an_encoder_of_another_kind_is_told(
     words = ["--image-from", str(run), "--image-encoder", "small_cnn", "--output", str(tmp_path / "x")]
     assert main(["train", str(experiment), *words]) == 1
     assert "layers." in capsys.readouterr().err
+
+
+def coloured(folder: Path, names: tuple[str, ...]) -> None:
+    """A picture a name: on grey, a square of that colour."""
+    for i, name in enumerate(names):
+        picture = Image.new("RGB", (32, 32), (128, 128, 128))
+        picture.paste(name, (8 * (i % 3), 16, 8 * (i % 3) + 8, 24))
+        picture.save(folder / f"{i}.png")
+
+
+def test_words_that_are_said_of_a_picture(tmp_path: Path) -> None:
+    coloured(tmp_path, ("red", "blue"))
+    rows = [
+        {
+            "image": "0.png",
+            "question": "What colour is the box?",
+            "choices": ["red", "blue", "no box"],
+            "answer": "red",
+        },
+        {
+            "image": "0.png",
+            "question": "Is there a ball?",
+            "choices": ["no, but a box", "a ball"],
+            "answer": "no, but a box",
+        },
+        {"image": "1.png", "question": "What is it?", "choices": ["a ball", "nothing"], "answer": "a ball"},
+    ]
+    (tmp_path / "train.json").write_text(json.dumps(rows), encoding="utf-8")
+    examples = read_examples(tmp_path, None, "train")
+    tokenizer = Tokenizer.train([text for each in examples.examples for text in (each.text, *each.choices)], minimum=1)
+    asked = answerable(Config(size=16), examples, tokenizer, ())
+    said = asked.batch(np.arange(3), tags=True).said
+    assert said is not None
+    told = [
+        {word for word in ("red", "blue", "box", "ball", "what", "is") if row[tokenizer.encode(word)[0]] == 1}
+        for row in said
+    ]
+    assert told == [{"red", "box"}, {"ball"}], "not the ball that is denied, nor words that are no answers"
+    assert (said[:, tokenizer.encode("colour")[0]] == -1).all()
+    assert (said[:, tokenizer.encode("blue")[0]] == 0).all()
+    assert asked.batch(np.arange(3)).said is None
+
+
+@pytest.mark.parametrize("candidates", ["apart", "together"])
+def test_what_a_patch_is_called_answers_where_one_looks(candidates: Any, data: Path, run: Path) -> None:
+    settings = Config(data=data, size=32, dim=16, tags=0.1, candidates=candidates, dropout=0.0)
+    asked = few(data, settings, trained(run, "cpu").tokenizer)
+    model = built_model(settings, vocabulary=asked.tokenizer.size, answers=0).eval()
+    batch = asked.batch(np.arange(8), tags=True)
+    before = model(batch)
+    assert before.said is not None
+    assert before.said.shape == (len(batch.images), asked.tokenizer.size)
+    assert before.said.sigmoid().mean() < 0.1, "few words are said of a picture"
+    with torch.no_grad():
+        assert model.tagger is not None
+        model.tagger.bias[asked.tokenizer.encode(asked.examples[0].choices[2])] += 100
+    assert model(batch).scores[0].argmax() == 2
+
+
+def test_tags_are_learned_beside_answers_and_by_no_arm_that_is_blind(experiment: Path, tmp_path: Path) -> None:
+    words = [
+        "--tags",
+        "0.1",
+        "--image-encoder",
+        "nature_cnn_bn",
+        "--size",
+        "32",
+        "--arms",
+        "question_only",
+        "no_attention",
+    ]
+    assert main(["train", str(experiment), *words, "--output", str(tmp_path)]) == 0
+    for folder, tags in (
+        (tmp_path, 0.1),
+        (tmp_path / "arms" / "question_only", 0.0),
+        (tmp_path / "arms" / "no_attention", 0.1),
+    ):
+        lines = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+        assert trained(folder, "cpu").settings.tags == tags
+        assert any("tag_loss" in line for line in lines) == (tags > 0)
+    assert main(["eval", str(tmp_path), "--probes"]) == 0
+    assert main(["explain", str(tmp_path), "--split", "val"]) == 0
 
 
 def test_open_answers_from_pixels_and_from_features(tmp_path: Path) -> None:
@@ -431,6 +513,8 @@ def test_calibration_and_consistency() -> None:
         (["--head", "choices", "--form", "easy-vqa"], "not every question"),
         (["--batch-size", "5", "--accumulate", "2"], "does not divide"),
         (["--features", "/nowhere", "--image-pretrained"], "features stand in the place"),
+        (["--tags", "-1"], "tags = -1.0, expected a weight of 0 or more"),
+        (["--tags", "0.1", "--blank", "image"], "tags are learned from pictures"),
     ],
 )
 def test_wrong_settings_are_told(
