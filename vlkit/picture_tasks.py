@@ -9,12 +9,11 @@ import tyro
 from torch import nn
 
 from vlkit.encoders.fusion import FUSIONS, fusion
-from vlkit.encoders.image import PLACE_DIM, GridFeatures, image_encoder
+from vlkit.encoders.image import PATCHED, PLACE_DIM, GridFeatures, image_encoder
 from vlkit.encoders.text import TEXT_ENCODERS, text_encoder
 from vlkit.train import TrainOptions
 
 ATTENDING = ("attention", "stacked", "words")  # fusions in which the kind of attention can be chosen
-PATCHED = ("small_cnn", "nature_cnn", "nature_cnn_bn")  # image encoders whose patches have a width of one's own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +63,9 @@ class PictureSettings:
     """share of hidden values dropped in training"""
     word_dropout: float = 0.0
     """share of words read as unknown in training"""
+    tags: float = 0.0
+    """weight of a second thing to learn: which words questions, answers and captions of training say of a picture, each somewhere
+    in it. An image encoder that begins from nothing learns from it what things look like long before questions could teach it"""
     places: bool = True
     """tell each patch where in the picture it is"""
 
@@ -107,6 +109,10 @@ class PictureSettings:
         for name in ("dropout", "word_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} = {getattr(self, name)}, expected a share from 0 up to, not including, 1")
+        if not 0 <= self.tags < float("inf"):
+            raise ValueError(f"tags = {self.tags}, expected a weight of 0 or more")
+        if self.tags and "image" in getattr(self, "blank", ()):
+            raise ValueError("tags are learned from pictures, and blank takes these away; leave one of them out")
         if self.train_split == self.select_split:
             raise ValueError(f"train_split and select_split are both {self.train_split!r}; select on another split")
         if self.batch_size % (self.accumulate * self.processes):

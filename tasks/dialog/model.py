@@ -18,6 +18,7 @@ from vlkit.encoders.fusion import Fused, met
 from vlkit.encoders.image import ImageGrid, seen
 from vlkit.encoders.text import TextStates
 from vlkit.rnn import RecurrentLayer
+from vlkit.tags import Tagger, looked
 
 MANY = 8  # times as many texts as options: from there on each round is compared with its own options alone
 TOKENS_AT_ONCE = 1 << 26  # numbers that ranking by likelihood holds at once
@@ -47,6 +48,19 @@ class Batch:
     relevance: Tensor  # (rounds, options) float32, how right each is; all zero where nobody tells
     answers: Tensor  # (rounds, words) int64: the right answer between <start> and <end>, for a decoder that says it
     answers_mask: Tensor  # (rounds, words) bool
+    said: Tensor | None = (
+        None  # (dialogs, vocabulary) float32: 1 for words that are said of a picture, 0 not, -1 never asked
+    )
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What a model learns from."""
+
+    scores: Tensor  # (rounds, options); of a decoder that says answers, the loss of each (rounds,)
+    said: Tensor | None = (
+        None  # (dialogs, vocabulary): scores of words, where the batch tells which are said of its pictures
+    )
 
 
 @dataclass(frozen=True)
@@ -173,21 +187,26 @@ def _meet(
 
 
 class Discriminative(nn.Module):
-    """Scores an option by how its vector agrees with what was asked."""
+    """Scores an option by how its vector agrees with what was asked; with a tagger, also by how much its words call what was
+    looked at, which then stands behind the joint vector.
+    """
 
-    def __init__(self, joint_dim: int, text: nn.Module, dim: int) -> None:
+    def __init__(self, joint_dim: int, text: nn.Module, dim: int, tagger: Tagger | None = None) -> None:
         super().__init__()
-        self.text = text
+        self.text, self.tagger = text, tagger
         self.joint = nn.Linear(joint_dim, dim)
         self.option = nn.Linear(int(getattr(text, "dim")), dim)  # noqa: B009 - nn.Module has it by contract, not by type
 
     def vectors(self, words: Tensor, mask: Tensor) -> Tensor:
-        """(texts, words) -> (texts, dim)"""
-        return cast(Tensor, self.option(cast(TextStates, self.text(words, mask)).pooled))
+        """(texts, words) -> (texts, dim), and what each calls behind it"""
+        read = cast(Tensor, self.option(cast(TextStates, self.text(words, mask)).pooled))
+        return read if self.tagger is None else torch.cat([read, self.tagger.calls(words, mask)], dim=1)
 
     def scores(self, joint: Tensor, vectors: Tensor, option: Tensor, there: Tensor) -> Tensor:
         """(rounds, joint_dim), (texts, dim), which text each option is (rounds, options) -> (rounds, options)"""
-        asked = self.joint(joint)
+        asked = self.joint(joint[:, : self.joint.in_features])
+        if self.tagger is not None:
+            asked = torch.cat([asked, joint[:, self.joint.in_features :]], dim=1)
         if len(vectors) <= MANY * option.shape[1]:
             found = (asked @ vectors.T).gather(1, option)
         else:
@@ -207,8 +226,17 @@ class Saying:
 class Generative(nn.Module):
     """An LSTM that says the answer word by word; an option's score is its log-likelihood."""
 
-    def __init__(self, joint_dim: int, vocabulary: int, word_dim: int, dim: int, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        joint_dim: int,
+        vocabulary: int,
+        word_dim: int,
+        dim: int,
+        dropout: float = 0.0,
+        tagger: Tagger | None = None,
+    ) -> None:
         super().__init__()
+        self.tagger = tagger
         self.words = nn.Embedding(vocabulary, word_dim, padding_idx=0)
         self.begin = nn.Sequential(nn.LayerNorm(joint_dim), nn.Linear(joint_dim, 3 * dim))
         self.layer = RecurrentLayer("lstm", word_dim, dim)
@@ -298,21 +326,28 @@ class DialogModel(nn.Module):
 
     def meet(self, question: TextStates, mask: Tensor, past: Past, grid: ImageGrid, dialog: Tensor) -> Fused:
         """Each question with its past and its picture."""
-        return cast(Fused, self.encoder(question, mask, past, grid, dialog))
+        found = cast(Fused, self.encoder(question, mask, past, grid, dialog))
+        if self.decoder.tagger is None or isinstance(self.decoder, Generative):
+            return found
+        return Fused(torch.cat([found.joint, looked(found, grid, dialog)], dim=1), found.weights)
 
-    def encode(self, batch: Batch) -> Fused:
-        """Batch -> joint (rounds, dim), and what was looked at"""
+    def encode(self, batch: Batch, grid: ImageGrid | None = None) -> Fused:
+        """Batch, its pictures where they were seen already -> joint (rounds, dim), and what was looked at"""
         question = cast(TextStates, self.text(batch.words, batch.mask))
-        return self.meet(question, batch.mask, self.past(batch), self.see(batch.images), batch.dialog)
+        grid = self.see(batch.images) if grid is None else grid
+        return self.meet(question, batch.mask, self.past(batch), grid, batch.dialog)
 
-    def forward(self, batch: Batch) -> Tensor:
-        """Batch -> the score of each option (rounds, options); of a generative decoder, the loss of each answer (rounds,)"""
-        joint = self.encode(batch).joint
+    def forward(self, batch: Batch) -> Answered:
+        """Batch -> what is learned from it"""
+        grid = self.see(batch.images)
+        joint = self.encode(batch, grid).joint
+        tagger = self.decoder.tagger
+        said = None if tagger is None or batch.said is None else tagger.said(grid)
         if isinstance(self.decoder, Generative):
             likely = self.decoder.log_probs(joint, batch.answers, batch.answers_mask)
-            return -likely.sum(dim=1) / batch.answers_mask[:, 1:].sum(dim=1).clamp(min=1)
+            return Answered(-likely.sum(dim=1) / batch.answers_mask[:, 1:].sum(dim=1).clamp(min=1), said)
         vectors = self.decoder.vectors(batch.options, batch.options_mask)
-        return self.decoder.scores(joint, vectors, batch.option, batch.there)
+        return Answered(self.decoder.scores(joint, vectors, batch.option, batch.there), said)
 
 
 def soft_loss(scores: Tensor, relevance: Tensor) -> Tensor:

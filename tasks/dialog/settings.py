@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 from torch import nn
 
 from vlkit.picture_tasks import PictureSettings, check_fusion, width
+from vlkit.tags import Tagger
 from vlkit.tasks.dialog.data import Format
 from vlkit.tasks.dialog.model import (
     DialogModel,
@@ -137,10 +138,11 @@ def built_model(
         encoder = MemoryNetwork(text_dim, image_dim, met, settings.dropout)
     else:
         encoder = TurnTransformer(text_dim, met, slots=1 + (settings.remembered or TURNS))
+    tagger = Tagger(image_dim, vocabulary) if settings.tags else None
     decoder: Discriminative | Generative
     if settings.decoder == "discriminative":
-        decoder = Discriminative(joint_dim, settings.built_text(vocabulary), settings.option_dim)
+        decoder = Discriminative(joint_dim, settings.built_text(vocabulary), settings.option_dim, tagger)
     else:
-        decoder = Generative(joint_dim, vocabulary, settings.word_dim, settings.dim, settings.dropout)
+        decoder = Generative(joint_dim, vocabulary, settings.word_dim, settings.dim, settings.dropout, tagger)
     causal = settings.text_encoder in CAUSAL
     return DialogModel(asking, told, image, encoder, decoder, places=settings.places, causal=causal)

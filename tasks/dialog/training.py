@@ -18,9 +18,10 @@ from vlkit.errors import UserError
 from vlkit.evaluation import begin_image_encoder, weights_folder
 from vlkit.image_sets import ImageSet, features, missing, pixels
 from vlkit.processes import every_core, join, side_by_side
+from vlkit.tags import tag_loss, tagged, words_of
 from vlkit.tasks.dialog.data import Dialog, Dialogs, messages, read_dialogs, set_aside, some, with_options
 from vlkit.tasks.dialog.metrics import right_ranks
-from vlkit.tasks.dialog.model import Batch, DialogModel, Discriminative, Generative, soft_loss
+from vlkit.tasks.dialog.model import Answered, Batch, DialogModel, Discriminative, Generative, soft_loss
 from vlkit.tasks.dialog.settings import ARMS, CAUSAL, Config, built_model, train_options
 from vlkit.text import Tokenizer
 from vlkit.train import FitResult, Step, chosen_device, fit
@@ -95,17 +96,37 @@ class Talks:
             found.append((caption, turns))
         return found
 
+    @cached_property
+    def answer_words(self) -> Tensor:
+        """(vocabulary,) bool: words that occur in an answer"""
+        known = torch.zeros(self.tokenizer.size, dtype=torch.bool)
+        known[sorted({word for own in self.answers for word in own})] = True
+        return known
+
+    @cached_property
+    def told(self) -> list[Tensor]:
+        """Of each dialog the words that its caption, its questions and its answers say of the picture."""
+        found = []
+        for dialog, (caption, turns) in zip(self.dialogs, self.words, strict=True):
+            every = set(caption)
+            for turn, (question, answer) in zip(dialog.turns, turns, strict=True):
+                every.update(words_of(question, answer, turn.answer) if turn.answer else ())
+            found.append(torch.tensor(sorted(every), dtype=torch.int64))
+        return found
+
     def batch(
         self,
         rows: Sequence[tuple[int, int]],
         blank: Sequence[str] = (),
         past_of: Mapping[int, int] | None = None,
         options: bool = True,
+        tags: bool = False,
     ) -> Batch:
         """Some rounds, each (dialog, round), with their pictures and with what was said before.
 
         blank: inputs that are empty; past_of: the dialog whose past stands in the stead of a dialog's own; options: whether
-        the texts of the options are read, or only their places among all answers told.
+        the texts of the options are read, or only their places among all answers told; tags: with the words that are said of
+        each picture.
         """
         dialogs = list(dict.fromkeys(dialog for dialog, _ in rows))
         place = {dialog: i for i, dialog in enumerate(dialogs)}
@@ -128,6 +149,7 @@ class Talks:
             **own["facts"],
             **own["text"],
             **self._answers(rows, options=options),
+            said=tagged([self.told[dialog] for dialog in dialogs], self.answer_words) if tags else None,
         )
 
     def _past(
@@ -311,7 +333,8 @@ def _train_with_arms(settings: Config, folder: Path) -> FitResult:
     worlds = [talks(settings, each, tokenizer) for each in (train, select)]
     result = training(settings, folder, *worlds)
     for arm in settings.arms:
-        blind = replace(settings, blank=ARMS[arm], arms=(), output=folder / "arms" / arm)
+        tags = 0.0 if "image" in ARMS[arm] else settings.tags
+        blind = replace(settings, blank=ARMS[arm], tags=tags, arms=(), output=folder / "arms" / arm)
         training(blind, folder / "arms" / arm, *worlds)
     return result
 
@@ -335,7 +358,7 @@ def training(settings: Config, folder: Path, train: Talks, select: Talks) -> Fit
     rounds = learned_rounds(settings, train)
 
     def collate(places: list[int]) -> Batch:
-        return train.batch([each for place in places for each in rounds[place]], settings.blank)
+        return train.batch([each for place in places for each in rounds[place]], settings.blank, tags=settings.tags > 0)
 
     batches = Batches(
         len(rounds), settings.batch_size, collate, name=lambda i: f"dialog {train.dialogs[rounds[i][0][0]].id}"
@@ -347,7 +370,7 @@ def training(settings: Config, folder: Path, train: Talks, select: Talks) -> Fit
     }
     return fit(
         model,
-        partial(answer_loss, dense=settings.targets == "dense"),
+        partial(answer_loss, dense=settings.targets == "dense", tags=settings.tags),
         batches,
         options=train_options(settings),
         folder=folder,
@@ -383,21 +406,29 @@ def learned_rounds(settings: Config, train: Talks) -> list[list[tuple[int, int]]
 
 
 def answer_loss(
-    model: DialogModel, batch: Batch, step: Step, *, dense: bool = False
+    model: DialogModel, batch: Batch, step: Step, *, dense: bool = False, tags: float = 0.0
 ) -> tuple[Tensor, Mapping[str, float | Tensor]]:
-    """Cross-entropy over the options, with the right one or with how right each is; of the words where answers are said."""
+    """Cross-entropy over the options, with the right one or with how right each is; of the words where answers are said.
+
+    tags: weight of the words that are said of a picture, as binary cross-entropy of each.
+    """
     batch = moved(batch, step.device)
     logged: dict[str, float | Tensor] = {"rounds": float(len(batch.words)), "pictures": float(len(batch.images))}
-    found = model(batch)
-    if found.dim() == 1:  # a decoder that says answers
-        return found.mean(), logged
+    answered: Answered = model(batch)
+    found = answered.scores
     known = batch.right >= 0
-    if known.any():
-        right = found.detach()[known].argmax(dim=1) == batch.right[known]
-        logged |= {"r@1": right.float().mean()}
-    if dense:
-        return soft_loss(found, batch.relevance), logged
-    return F.cross_entropy(found[known], batch.right[known]), logged
+    if found.dim() == 1:  # a decoder that says answers
+        loss = found.mean()
+    else:
+        loss = soft_loss(found, batch.relevance) if dense else F.cross_entropy(found[known], batch.right[known])
+        if known.any():
+            right = found.detach()[known].argmax(dim=1) == batch.right[known]
+            logged["r@1"] = right.float().mean()
+    if answered.said is not None and batch.said is not None:
+        unlike = tag_loss(answered.said, batch.said)
+        logged["tag_loss"] = unlike.detach()
+        loss = loss + tags * unlike
+    return loss, logged
 
 
 def selection(model: DialogModel, settings: Config, select: Talks) -> float:

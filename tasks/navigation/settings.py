@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import torch
 
-from vlkit.encoders.image import image_encoder
+from vlkit.encoders.image import PATCHED, image_encoder
 from vlkit.encoders.text import TEXT_ENCODERS, text_encoder
 from vlkit.envs.navigation import METRICS
 from vlkit.plugins import nearest
@@ -77,9 +77,9 @@ class Config:
     depth: bool = True
     """whether it sees depth"""
     image_encoder: str = "nature_cnn"
-    """small_cnn, nature_cnn, resnet18, torchvision:NAME, hf:MODEL_OR_FOLDER, or module:function of your own"""
+    """small_cnn, nature_cnn, nature_cnn_bn, resnet18, torchvision:NAME, hf:MODEL_OR_FOLDER, or module:function of your own"""
     image_dim: int = 64
-    """width of the patches of small_cnn and nature_cnn"""
+    """width of the patches of small_cnn, nature_cnn and nature_cnn_bn"""
     image_pretrained: bool = False
     """begin with published weights (torchvision and Hugging Face models)"""
     image_frozen: bool = False
@@ -349,7 +349,7 @@ def built_frames(settings: Config) -> FrameEncoder:
     image = None
     if settings.rgb:
         image_options: dict[str, Any] = {}
-        if settings.image_encoder in ("small_cnn", "nature_cnn"):
+        if settings.image_encoder in PATCHED:
             image_options = {"dim": settings.image_dim}
         elif settings.image_pretrained:
             image_options = {"pretrained": True}

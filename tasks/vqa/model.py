@@ -1,6 +1,5 @@
 """A text encoder, an image encoder and a fusion of the core around a head that scores candidates or knows common answers."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import cast
@@ -11,8 +10,7 @@ from torch import Tensor, nn
 from vlkit.encoders.fusion import Fused, met
 from vlkit.encoders.image import ImageGrid, seen
 from vlkit.encoders.text import TextStates
-
-RARE = -3.0  # a word's score before anything is learned: few words are said of a picture
+from vlkit.tags import Tagger, looked
 
 
 @dataclass(frozen=True)
@@ -81,8 +79,7 @@ class VQAModel(nn.Module):
 
     together: candidates are read behind their question and the picture is looked at for each of them anew; else once for
     the question. region: makes a candidate of what is in a box and where that is, (..., patch + 4) -> (..., text); None where
-    candidates are texts. tagger: scores the vocabulary's words at a patch, (..., patch) -> (..., vocabulary); None where the
-    image encoder learns from answers alone.
+    candidates are texts. tagger: learns what patches are called, and scores candidates by that too; None for neither.
     """
 
     def __init__(
@@ -95,42 +92,21 @@ class VQAModel(nn.Module):
         places: bool = True,
         together: bool = False,
         region: nn.Module | None = None,
-        tagger: nn.Linear | None = None,
+        tagger: Tagger | None = None,
     ) -> None:
         super().__init__()
         self.text, self.image, self.fusion, self.head = text, image, fusion, head
         self.places, self.together, self.region, self.tagger = places, together, region, tagger
-        if tagger is not None:
-            nn.init.constant_(tagger.bias, RARE)
 
     def see(self, images: Tensor) -> ImageGrid:
         """Pixels (images, height, width, 3) uint8, or features (images, patches, dim) -> a grid that knows its places"""
         return seen(self.image, images, places=self.places)
 
-    def tagged(self, seen: ImageGrid) -> Tensor:
-        """A grid -> (images, vocabulary): the score of each word somewhere in the picture, a soft maximum over the patches"""
-        assert self.tagger is not None
-        scores = self.tagger(seen.grid).float()
-        return torch.logsumexp(scores, dim=1) - math.log(scores.shape[1])
-
-    def named(self, fused: Fused, seen: ImageGrid, of: Tensor, batch: Batch) -> Tensor:
-        """What was looked at -> (questions, texts): how much its patches are called by each text's words, in the mean"""
-        assert self.tagger is not None
-        weights = fused.weights.get("patches")
-        if weights is None:
-            looked = seen.pooled[of]
-        else:
-            looked = torch.bmm(weights[:, None].to(seen.grid.dtype), seen.grid[of])[:, 0]
-        words = batch.choices_mask.to(looked.dtype)
-        words = words / words.sum(dim=1, keepdim=True).clamp(min=1)
-        calls = (self.tagger.weight[batch.choices] * words[:, :, None]).sum(dim=1)
-        return (looked @ calls.T + (self.tagger.bias[batch.choices] * words).sum(dim=1)).float()
-
     def forward(self, batch: Batch) -> Answered:
         """Batch -> the score of each candidate, or of each common answer"""
         seen = self.see(batch.images)
         answered = self.answer(seen, batch)
-        return answered if batch.said is None else replace(answered, said=self.tagged(seen))
+        return answered if batch.said is None or self.tagger is None else replace(answered, said=self.tagger.said(seen))
 
     def answer(self, seen: ImageGrid, batch: Batch) -> Answered:
         """The same for pictures that were seen already."""
@@ -150,7 +126,8 @@ class VQAModel(nn.Module):
             candidates = cast(TextStates, self.text(batch.choices, batch.choices_mask)).pooled[batch.choice]
         scores = self.head(fused.joint, candidates).float()
         if self.tagger is not None and self.region is None:
-            scores = scores + self.named(fused, seen, batch.image, batch).gather(1, batch.choice)
+            called = looked(fused, seen, batch.image) @ self.tagger.calls(batch.choices, batch.choices_mask).T
+            scores = scores + called.float().gather(1, batch.choice)
         return Answered(scores.masked_fill(~batch.there, -torch.inf), fused.weights)
 
     def _together(self, seen: ImageGrid, batch: Batch) -> Answered:
@@ -165,7 +142,8 @@ class VQAModel(nn.Module):
         candidates = cast(TextStates, self.text(batch.choices, batch.choices_mask)).pooled[which]
         score = self.head(fused.joint[:, None], candidates[:, None])[:, 0].float()
         if self.tagger is not None:
-            score = score + self.named(fused, seen, batch.image[rows[:, 0]], batch).gather(1, which[:, None])[:, 0]
+            calls = self.tagger.calls(batch.choices, batch.choices_mask)[which]
+            score = score + (looked(fused, seen, batch.image[rows[:, 0]]) * calls).sum(dim=1).float()
         scores = score.new_full(batch.there.shape, -torch.inf).masked_scatter(batch.there, score)
         pair = torch.zeros_like(batch.choice)
         pair[batch.there] = torch.arange(len(rows), device=pair.device)

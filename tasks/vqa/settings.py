@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 from torch import nn
 
 from vlkit.picture_tasks import PictureSettings, check_fusion, width
+from vlkit.tags import Tagger
 from vlkit.tasks.vqa.examples import Format
 from vlkit.tasks.vqa.model import ChoiceHead, OpenHead, VQAModel
 from vlkit.train import TrainOptions
@@ -48,9 +49,6 @@ class Config(PictureSettings):
     """width in which candidates are compared with that"""
     answers: int = 3000
     """of the head for open answers: so many of the commonest"""
-    tags: float = 0.0
-    """weight of a second thing to learn: which words the answers and questions of training say of a picture, each somewhere in
-    it. An image encoder that begins from nothing learns from it what things look like long before questions could teach it"""
     blank: tuple[Blank, ...] = ()
     """inputs that the model finds empty, in training and ever after: how the arms below are trained"""
     arms: tuple[Literal["question_only", "answer_only", "image_only", "no_attention"], ...] = ()
@@ -71,10 +69,6 @@ class Config(PictureSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_fusion(self.fusion)
-        if not 0 <= self.tags < float("inf"):
-            raise ValueError(f"tags = {self.tags}, expected a weight of 0 or more")
-        if self.tags and "image" in self.blank:
-            raise ValueError("tags are learned from pictures, and blank takes these away; leave one of them out")
         train_options(self)
 
 
@@ -107,6 +101,6 @@ def built_model(
     else:
         head = ChoiceHead(joint_dim, text_dim, settings.answer_dim, dropout=settings.dropout)
     region = nn.Linear(seen_dim + 4, text_dim) if pointing else None
-    tagger = nn.Linear(seen_dim, vocabulary) if settings.tags else None
+    tagger = Tagger(seen_dim, vocabulary) if settings.tags else None
     together = settings.candidates == "together"
     return VQAModel(text, image, met, head, places=settings.places, together=together, region=region, tagger=tagger)

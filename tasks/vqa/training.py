@@ -1,6 +1,5 @@
 """Training a model that answers: questions come picture by picture, so that each picture is seen once for all of its own."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -19,6 +18,7 @@ from vlkit.evaluation import begin_image_encoder
 from vlkit.image_sets import ImageSet, features, missing, pixels
 from vlkit.images import fitted_box
 from vlkit.processes import every_core, join, side_by_side
+from vlkit.tags import tag_loss, tagged, words_of
 from vlkit.tasks.vqa.examples import (
     Example,
     Examples,
@@ -97,16 +97,12 @@ class Answerable:
 
     @cached_property
     def said(self) -> list[Tensor]:
-        """Of each picture the words that its right answers and its questions say of it; answers decide what is such a word.
-
-        A question that is answered with no says nothing.
-        """
+        """Of each picture the words that its right answers and its questions say of it."""
         said: list[set[int]] = [set() for _ in self.images.names]
         told = [i for i, example in enumerate(self.examples) if example.told]
         rights = self.tokenizer.encode_batch([self.examples[i].said for i in told])
         for i, right in zip(told, rights, strict=True):
-            denied = re.match(r"no\b", self.examples[i].said, re.IGNORECASE)
-            said[self.image_rows[i]].update(right, () if denied else self.words[i])
+            said[self.image_rows[i]].update(words_of(self.words[i], right, self.examples[i].said))
         return [torch.tensor(sorted(each), dtype=torch.int64) for each in said]
 
     @cached_property
@@ -141,10 +137,7 @@ class Answerable:
             own, places = np.unique(rows, return_inverse=True)
             shown, image = self.images.read(own), torch.from_numpy(places)
             if tags:
-                said = torch.zeros(len(own), self.tokenizer.size)
-                for picture, row in enumerate(own):
-                    said[picture, self.said[row]] = 1
-                said = said.masked_fill(~self.answer_words, -1)
+                said = tagged([self.said[row] for row in own], self.answer_words)
         unknown = [[self.tokenizer.unknown]] * len(questions)
         asked = unknown if "question" in blank else [self.words[i] for i in questions]
         words, mask = self.tokenizer.pad_batch(asked, self.max_words)
@@ -347,10 +340,9 @@ def answer_loss(
         loss = F.cross_entropy(scores[known], batch.right[known])
         right = (scores.detach()[known].argmax(dim=1) == batch.right[known]).float().mean()
     if answered.said is not None and batch.said is not None:
-        words = F.binary_cross_entropy_with_logits(answered.said, batch.said.clamp(min=0), reduction="none")
-        tag_loss = words[batch.said >= 0].sum() / len(batch.said)
-        logged["tag_loss"] = tag_loss.detach()
-        loss = loss + tags * tag_loss
+        unlike = tag_loss(answered.said, batch.said)
+        logged["tag_loss"] = unlike.detach()
+        loss = loss + tags * unlike
     return loss, logged | {"accuracy": right}
 
 

@@ -14,6 +14,7 @@ from vlkit.plugins import built, nearest, resolve
 
 RANGE_SLACK = 1e-3  # what resizing and half precision may add to [0, 1]
 PLACE_DIM = 6  # numbers that tell where a patch is
+PATCHED = ("small_cnn", "nature_cnn", "nature_cnn_bn")  # whose patches have a width of one's own
 
 
 @dataclass(frozen=True)

@@ -65,9 +65,11 @@ def train(data: Path, folder: Path, *words: str, **more: Any) -> Path:
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)
-@pytest.mark.parametrize("decoder", ["discriminative", "generative"])
-def test_a_round_is_scored_alike_alone_and_among_others(small_visdial: Path, encoder: str, decoder: str) -> None:
-    chosen = settings(small_visdial, encoder=encoder, decoder=decoder)
+@pytest.mark.parametrize(("decoder", "tags"), [("discriminative", 0.0), ("discriminative", 0.1), ("generative", 0.1)])
+def test_a_round_is_scored_alike_alone_and_among_others(
+    small_visdial: Path, encoder: str, decoder: str, tags: float
+) -> None:
+    chosen = settings(small_visdial, encoder=encoder, decoder=decoder, tags=tags)
     asked = world(chosen)
     model = model_of(chosen, asked)
     together = ranked(model, asked)
@@ -77,7 +79,7 @@ def test_a_round_is_scored_alike_alone_and_among_others(small_visdial: Path, enc
         if decoder == "generative":
             alone = model.decoder.scores(joint, batch.options, batch.options_mask, batch.option, batch.there)
         else:
-            alone = model(batch)
+            alone = model(batch).scores
     np.testing.assert_allclose(alone[0], together[3][4], rtol=0, atol=2e-5)
 
 
@@ -153,6 +155,34 @@ def test_late_fusion_reads_a_past_once_as_it_would_read_each_by_itself(small_vis
         once = model.past(shared).history
         model.causal = False
         torch.testing.assert_close(model.past(apart).history, once)
+
+
+def test_words_of_captions_answers_and_questions_are_said_of_a_picture(small_visdial: Path) -> None:
+    asked = world(settings(small_visdial))
+    dialog = asked.dialogs[0]
+    turns = (replace(dialog.turns[0], question="is there a ball?", answer="no box"), *dialog.turns[1:])
+    source = replace(asked.source, dialogs=(replace(dialog, caption="a table", turns=turns), *asked.dialogs[1:]))
+    tokenizer = Tokenizer.train([*asked.source.answers, "ball box table", *(turn.question for turn in turns)])
+    other = Talks(source, asked.images, tokenizer, asked.reading)
+    words = {word: tokenizer.encode(word)[0] for word in ("ball", "box", "table", "answer")}
+    assert {word for word in words if words[word] in other.told[0]} >= {"box", "table"}
+    assert words["ball"] not in other.told[0], "a no denies what its question says"
+    said = other.batch([(0, 1), (0, 2), (1, 0)], tags=True).said
+    assert said is not None
+    assert said.shape == (2, tokenizer.size)
+    assert said[0, words["table"]] == -1, "no answer has that word"
+    assert said[0, words["answer"]] >= 0
+    assert other.batch([(0, 1)]).said is None
+
+
+def test_tags_are_learned_by_no_arm_that_is_blind(small_visdial: Path, tmp_path: Path) -> None:
+    run = train(small_visdial, tmp_path, "--arms", "no_image", tags=0.1, steps=60, evaluate_every=60)
+    for folder, tags in ((run, 0.1), (run / "arms" / "no_image", 0.0)):
+        lines = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+        losses = [line["tag_loss"] for line in lines if "tag_loss" in line]
+        assert trained(folder, "cpu").settings.tags == tags
+        assert bool(losses) == (tags > 0)
+    assert main(["eval", str(run), "--probes"]) == 0
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)

@@ -26,6 +26,8 @@ def runs(small_visdial: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
         for name in ENCODERS:
             folder = tmp_path_factory.mktemp(name)
             found[name] = trained(train(small_visdial, folder, encoder=name, steps=40, evaluate_every=40), "cpu")
+        folder = tmp_path_factory.mktemp("tags")
+        found["tags"] = trained(train(small_visdial, folder, tags=0.1, steps=40, evaluate_every=40), "cpu")
         folder = tmp_path_factory.mktemp("says")
         run = train(small_visdial, folder, encoder="mn", decoder="generative", steps=150, evaluate_every=150)
         found["says"] = trained(run, "cpu")
@@ -42,7 +44,7 @@ def begun(run: Trained, colour: tuple[int, int, int] = (30, 40, 220), caption: s
     return DialogState(Talker(run), pixels, caption, **limits)
 
 
-@pytest.mark.parametrize("name", [*ENCODERS, "says"])
+@pytest.mark.parametrize("name", [*ENCODERS, "tags", "says"])
 def test_a_talk_answers_as_ranking_does(runs: dict[str, Trained], name: str) -> None:
     run = runs[name]
     options = EvalOptions(runs=(run.folder,), split="val")
