@@ -27,6 +27,11 @@ UNKNOWN_NAMES = ("<unk>", "[UNK]", "<|endoftext|>", "<pad>")
 START_NAMES = ("<start>", "<s>", "[CLS]", "<|startoftext|>", "<bos>", "<|endoftext|>", "<pad>")
 END_NAMES = ("<end>", "</s>", "[SEP]", "<|endoftext|>", "<eos>", "<pad>")
 
+MIRRORED_WORDS = (
+    *(("left", "right"), ("left-hand", "right-hand"), ("leftmost", "rightmost"), ("lefts", "rights")),
+    *(("leftward", "rightward"), ("leftwards", "rightwards"), ("clockwise", "counterclockwise")),
+)
+
 
 class Tokenizer:
     """Words of a text as ids, and a batch of texts as `ids` and `mask`.
@@ -172,6 +177,16 @@ class Tokenizer:
     def __reduce__(self) -> tuple[Callable[[str], "Tokenizer"], tuple[str]]:
         # The library's own pickle forgets encode_special_tokens.
         return Tokenizer.from_json, (self.to_json(),)
+
+
+def mirrored_words(words: Sequence[str]) -> Tensor:
+    """(words,) int64: what each of a tokenizer's words becomes in a mirror, where left is right"""
+    index = {word: i for i, word in enumerate(words)}
+    table = torch.arange(len(words))
+    for one, other in MIRRORED_WORDS:
+        if one in index and other in index:
+            table[[index[one], index[other]]] = torch.tensor([index[other], index[one]])
+    return table
 
 
 def read_vectors(path: str | Path, words: Sequence[str], dim: int, seed: int = 0) -> tuple[Tensor, int]:

@@ -15,14 +15,10 @@ from vlkit.errors import UserError
 from vlkit.tasks.navigation.learning import weights
 from vlkit.tasks.navigation.model import START, Walks
 from vlkit.tasks.navigation.store import Recorded
-from vlkit.text import Tokenizer
+from vlkit.text import Tokenizer, mirrored_words
 
 # Left and right exchanged: STOP, FORWARD, RIGHT, LEFT, and what stands before the first action.
 MIRRORED_ACTIONS = (0, 1, 3, 2, START)
-MIRRORED_WORDS = (
-    *(("left", "right"), ("left-hand", "right-hand"), ("leftmost", "rightmost"), ("lefts", "rights")),
-    *(("leftward", "rightward"), ("leftwards", "rightwards"), ("clockwise", "counterclockwise")),
-)
 
 
 @dataclass(frozen=True)
@@ -150,16 +146,11 @@ class Mirror:
     """Exchanges left and right in frames, words and actions: a mirrored walk is a new one."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        index = {word: i for i, word in enumerate(tokenizer.words)}
-        self.words = torch.arange(tokenizer.size)
-        for one, other in MIRRORED_WORDS:
-            if one in index and other in index:
-                self.words[[index[one], index[other]]] = torch.tensor([index[other], index[one]])
-            elif one == "left":
-                raise UserError(
-                    "walks cannot be mirrored, for the tokenizer has no words 'left' and 'right' to exchange; set "
-                    "mirror to 0"
-                )
+        if not {"left", "right"} <= set(tokenizer.words):
+            raise UserError(
+                "walks cannot be mirrored, for the tokenizer has no words 'left' and 'right' to exchange; set mirror to 0"
+            )
+        self.words = mirrored_words(tokenizer.words)
         self.actions = torch.tensor(MIRRORED_ACTIONS)
 
 

@@ -49,6 +49,9 @@ class Config(PictureSettings):
     """width in which candidates are compared with that"""
     answers: int = 3000
     """of the head for open answers: so many of the commonest"""
+    mirror: float = 0.0
+    """share of pictures that are learned from with left and right exchanged, in pixels and in words; of pictures whose questions
+    have candidates in words"""
     blank: tuple[Blank, ...] = ()
     """inputs that the model finds empty, in training and ever after: how the arms below are trained"""
     arms: tuple[Literal["question_only", "answer_only", "image_only", "no_attention"], ...] = ()
@@ -69,6 +72,12 @@ class Config(PictureSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_fusion(self.fusion)
+        if not 0 <= self.mirror <= 1:
+            raise ValueError(f"mirror = {self.mirror}, expected a share from 0 to 1")
+        if self.mirror and (self.features is not None or self.head == "open"):
+            raise ValueError(
+                "mirror exchanges left and right in pixels and in candidates; leave it out for features and open answers"
+            )
         train_options(self)
 
 

@@ -31,7 +31,7 @@ from vlkit.tasks.vqa.examples import (
 from vlkit.tasks.vqa.metrics import normalised
 from vlkit.tasks.vqa.model import Answered, Batch, VQAModel
 from vlkit.tasks.vqa.settings import ARMS, PLAIN, Config, built_model, train_options
-from vlkit.text import Tokenizer
+from vlkit.text import Tokenizer, mirrored_words
 from vlkit.train import FitResult, Step, chosen_device, fit
 
 # These may differ when a run goes on: none of them changes what it learns. Questions and pictures must be the same ones.
@@ -73,6 +73,20 @@ class Answerable:
         return self.tokenizer.encode_batch(list(self.texts))
 
     @cached_property
+    def exchanged(self) -> dict[int, int]:
+        """Words that are others in a mirror."""
+        return {i: other for i, other in enumerate(mirrored_words(self.tokenizer.words).tolist()) if i != other}
+
+    @cached_property
+    def sided(self) -> set[int]:
+        """Candidates with such words."""
+        return {i for i, words in enumerate(self.text_words) if any(word in self.exchanged for word in words)}
+
+    def turned(self, words: list[int], mirrored: bool) -> list[int]:
+        """Words of a text, about the picture or about its mirror image."""
+        return [self.exchanged.get(word, word) for word in words] if mirrored else words
+
+    @cached_property
     def image_rows(self) -> np.ndarray:
         """(questions,) the place of each one's picture"""
         rows = self.images.rows
@@ -106,6 +120,11 @@ class Answerable:
         return [torch.tensor(sorted(each), dtype=torch.int64) for each in said]
 
     @cached_property
+    def said_mirrored(self) -> list[Tensor]:
+        """The same of their mirror images."""
+        return [torch.tensor(self.turned(each.tolist(), mirrored=True), dtype=torch.int64) for each in self.said]
+
+    @cached_property
     def soft(self) -> list[list[tuple[int, float]]]:
         """For each question the common answers that are right, with how right they are."""
         places = {answer: i for i, answer in enumerate(self.vocabulary)}
@@ -122,29 +141,42 @@ class Answerable:
         blank: tuple[str, ...] = (),
         image_of: np.ndarray | None = None,
         tags: bool = False,
+        mirror: float = 0.0,
     ) -> Batch:
         """Some questions, each picture once.
 
         blank: inputs that are empty; image_of (all questions,): the place of another picture for each, in its own one's stead;
-        tags: with the words that are said of each picture.
+        tags: with the words that are said of each picture; mirror: share of pictures with left and right exchanged.
         """
         rows = (self.image_rows if image_of is None else image_of)[questions]
         said = None
+        mirrored = np.zeros(len(questions), bool)
         if "image" in blank:  # one black picture stands for all
             shown = torch.zeros_like(self.images.read(rows[:1]))
             image = torch.zeros(len(questions), dtype=torch.int64)
         else:
             own, places = np.unique(rows, return_inverse=True)
             shown, image = self.images.read(own), torch.from_numpy(places)
+            turned = torch.rand(len(own)) < mirror if mirror else torch.zeros(len(own), dtype=torch.bool)
+            if turned.any():
+                shown = torch.where(turned[:, None, None, None], shown.flip(2), shown)
+                mirrored = turned[image].numpy()
             if tags:
-                said = tagged([self.said[row] for row in own], self.answer_words)
+                told = [(self.said_mirrored if turn else self.said)[row] for row, turn in zip(own, turned, strict=True)]
+                said = tagged(told, self.answer_words)
         unknown = [[self.tokenizer.unknown]] * len(questions)
-        asked = unknown if "question" in blank else [self.words[i] for i in questions]
+        asked = unknown
+        if "question" not in blank:
+            asked = [self.turned(self.words[i], turn) for i, turn in zip(questions, mirrored, strict=True)]
         words, mask = self.tokenizer.pad_batch(asked, self.max_words)
-        given = [[self.texts[text] for text in self.examples[i].choices] for i in questions]
+        given = [
+            [(self.texts[text], bool(turn) and self.texts[text] in self.sided) for text in self.examples[i].choices]
+            for i, turn in zip(questions, mirrored, strict=True)
+        ]
         every = sorted({text for each in given for text in each}) if not self.vocabulary else []
         place = {text: i for i, text in enumerate(every)}
-        choices, choices_mask = self.tokenizer.pad_batch([self.text_words[i] for i in every] or [[]], self.max_words)
+        read = [self.turned(self.text_words[i], turn) for i, turn in every]
+        choices, choices_mask = self.tokenizer.pad_batch(read or [[]], self.max_words)
         most = max((len(each) for each in given), default=0) if every else 0
         choice = torch.zeros(len(questions), most, dtype=torch.int64)
         there = torch.zeros(len(questions), most, dtype=torch.bool)
@@ -258,6 +290,10 @@ def _train_with_arms(settings: Config, folder: Path) -> FitResult:
     vocabulary = common_answers(train.examples, settings.answers) if head == "open" else ()
     texts = [text for each in train.examples for text in (each.text, *(() if each.boxes else each.choices))]
     tokenizer = Tokenizer.train(texts, minimum=settings.min_count)
+    if settings.mirror and (head == "open" or train.pointing):
+        raise UserError(
+            f"mirror exchanges left and right in candidates, and those of {train.name} are no words; set mirror to 0"
+        )
     worlds = [answerable(settings, each, tokenizer, vocabulary) for each in (train, select)]
     result = training(settings, folder, *worlds)
     for arm in settings.arms:
@@ -295,7 +331,7 @@ def training(settings: Config, folder: Path, train: Answerable, select: Answerab
             if len(own) > settings.questions_per_image:
                 own = own[torch.randperm(len(own))[: settings.questions_per_image].numpy()]
             asked.append(own)
-        return train.batch(np.concatenate(asked), settings.blank, tags=settings.tags > 0)
+        return train.batch(np.concatenate(asked), settings.blank, tags=settings.tags > 0, mirror=settings.mirror)
 
     batches = Batches(len(pictures_asked), settings.batch_size, collate, name=lambda i: f"picture {pictures.names[i]}")
     values = config.as_dict(settings) | {

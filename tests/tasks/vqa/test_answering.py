@@ -262,6 +262,38 @@ def test_words_that_are_said_of_a_picture(tmp_path: Path) -> None:
     assert asked.batch(np.arange(3)).said is None
 
 
+def test_a_mirrored_picture_has_left_on_the_right(tmp_path: Path) -> None:
+    coloured(tmp_path, ("red", "blue"))
+    rows = [
+        {
+            "image": "0.png",
+            "question": "What is on the left?",
+            "choices": ["a box", "left of it"],
+            "answer": "left of it",
+        },
+        {"image": "1.png", "question": "Is it right?", "choices": ["right of it", "a box"], "answer": "a box"},
+    ]
+    (tmp_path / "train.json").write_text(json.dumps(rows), encoding="utf-8")
+    examples = read_examples(tmp_path, None, "train")
+    tokenizer = Tokenizer.train([text for each in examples.examples for text in (each.text, *each.choices)], minimum=1)
+    asked = answerable(Config(size=32), examples, tokenizer, ())
+    plain, turned = asked.batch(np.arange(2), tags=True), asked.batch(np.arange(2), tags=True, mirror=1.0)
+    torch.testing.assert_close(turned.images, plain.images.flip(2))
+    read = [tokenizer.decode(row[mask].tolist()) for row, mask in zip(turned.words, turned.mask, strict=True)]
+    assert read == ["what is on the right ?", "is it left ?"]
+    texts = [
+        tokenizer.decode(row[mask].tolist()) for row, mask in zip(turned.choices, turned.choices_mask, strict=True)
+    ]
+    assert [[texts[i] for i in row] for row in turned.choice] == [["a box", "right of it"], ["left of it", "a box"]]
+    assert plain.said is not None
+    assert turned.said is not None
+    left, right = (tokenizer.encode(word)[0] for word in ("left", "right"))
+    assert plain.said[0, [left, right]].tolist() == [1, 0]
+    assert turned.said[0, [left, right]].tolist() == [0, 1]
+    half = [asked.batch(np.arange(2), mirror=0.5).words[0].tolist() for _ in range(20)]
+    assert {tuple(each) for each in half} == {tuple(plain.words[0].tolist()), tuple(turned.words[0].tolist())}
+
+
 @pytest.mark.parametrize("candidates", ["apart", "together"])
 def test_what_a_patch_is_called_answers_where_one_looks(candidates: Any, data: Path, run: Path) -> None:
     settings = Config(data=data, size=32, dim=16, tags=0.1, candidates=candidates, dropout=0.0)
@@ -513,6 +545,8 @@ def test_calibration_and_consistency() -> None:
         (["--head", "choices", "--form", "easy-vqa"], "not every question"),
         (["--batch-size", "5", "--accumulate", "2"], "does not divide"),
         (["--features", "/nowhere", "--image-pretrained"], "features stand in the place"),
+        (["--mirror", "2"], "mirror = 2.0, expected a share"),
+        (["--mirror", "0.5", "--head", "open"], "leave it out for features and open answers"),
         (["--tags", "-1"], "tags = -1.0, expected a weight of 0 or more"),
         (["--tags", "0.1", "--blank", "image"], "tags are learned from pictures"),
     ],
