@@ -1,7 +1,7 @@
 """Words for what a picture shows, learned from what is said about it; for image encoders that begin from nothing.
 
 Nobody tells where in the picture a word belongs, so it is learned as multiple instances are: what is said of a picture holds for
-some patch of it, by a soft maximum over the patches (Pinheiro and Collobert 2015, CVPR, equation 6). An answer is then scored by
+some patch of it, by a soft maximum over the patches (Pinheiro and Collobert 2015, CVPR). An answer is then scored by
 whether its words call the patches that the question made the model look at.
 """
 

@@ -48,9 +48,7 @@ class Batch:
     relevance: Tensor  # (rounds, options) float32, how right each is; all zero where nobody tells
     answers: Tensor  # (rounds, words) int64: the right answer between <start> and <end>, for a decoder that says it
     answers_mask: Tensor  # (rounds, words) bool
-    said: Tensor | None = (
-        None  # (dialogs, vocabulary) float32: 1 for words that are said of a picture, 0 not, -1 never asked
-    )
+    said: Tensor | None = None  # (dialogs, vocabulary) float32: as `vlkit.tags.tagged` gives it
 
 
 @dataclass(frozen=True)
@@ -58,9 +56,7 @@ class Answered:
     """What a model learns from."""
 
     scores: Tensor  # (rounds, options); of a decoder that says answers, the loss of each (rounds,)
-    said: Tensor | None = (
-        None  # (dialogs, vocabulary): scores of words, where the batch tells which are said of its pictures
-    )
+    said: Tensor | None = None  # (dialogs, vocabulary): scores of words, where the batch tells which are said
 
 
 @dataclass(frozen=True)

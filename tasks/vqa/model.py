@@ -27,9 +27,7 @@ class Batch:
     there: Tensor  # (questions, candidates) bool: whether there is such a candidate
     right: Tensor  # (questions,) int64: the right candidate; -1 where nobody tells
     targets: Tensor  # (questions, answers) float32: how right each common answer is; none for candidates
-    said: Tensor | None = (
-        None  # (images, vocabulary) float32: 1 for words that are said of a picture, 0 not, -1 never asked
-    )
+    said: Tensor | None = None  # (images, vocabulary) float32: as `vlkit.tags.tagged` gives it
     boxes: Tensor | None = None  # (questions, candidates, 4) shares of the picture, where candidates are parts of it
 
 
@@ -39,9 +37,7 @@ class Answered:
 
     scores: Tensor  # (questions, candidates), -inf where there is no candidate, or (questions, answers)
     weights: Mapping[str, Tensor]  # what was looked at, (questions, ...), as `Fused` has it; of the best candidate
-    said: Tensor | None = (
-        None  # (images, vocabulary): scores of words, where the batch tells which are said of its pictures
-    )
+    said: Tensor | None = None  # (images, vocabulary): scores of words, where the batch tells which are said
 
 
 class OpenHead(nn.Module):

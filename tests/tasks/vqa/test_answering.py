@@ -229,6 +229,14 @@ def coloured(folder: Path, names: tuple[str, ...]) -> None:
         picture.save(folder / f"{i}.png")
 
 
+def own(folder: Path, rows: list[dict[str, Any]], size: int) -> Answerable:
+    """Questions of one's own, with a tokenizer that knows their words."""
+    (folder / "train.json").write_text(json.dumps(rows), encoding="utf-8")
+    examples = read_examples(folder, None, "train")
+    tokenizer = Tokenizer.train([text for each in examples.examples for text in (each.text, *each.choices)], minimum=1)
+    return answerable(Config(size=size), examples, tokenizer, ())
+
+
 def test_words_that_are_said_of_a_picture(tmp_path: Path) -> None:
     coloured(tmp_path, ("red", "blue"))
     rows = [
@@ -246,10 +254,8 @@ def test_words_that_are_said_of_a_picture(tmp_path: Path) -> None:
         },
         {"image": "1.png", "question": "What is it?", "choices": ["a ball", "nothing"], "answer": "a ball"},
     ]
-    (tmp_path / "train.json").write_text(json.dumps(rows), encoding="utf-8")
-    examples = read_examples(tmp_path, None, "train")
-    tokenizer = Tokenizer.train([text for each in examples.examples for text in (each.text, *each.choices)], minimum=1)
-    asked = answerable(Config(size=16), examples, tokenizer, ())
+    asked = own(tmp_path, rows, size=16)
+    tokenizer = asked.tokenizer
     said = asked.batch(np.arange(3), tags=True).said
     assert said is not None
     told = [
@@ -273,10 +279,8 @@ def test_a_mirrored_picture_has_left_on_the_right(tmp_path: Path) -> None:
         },
         {"image": "1.png", "question": "Is it right?", "choices": ["right of it", "a box"], "answer": "a box"},
     ]
-    (tmp_path / "train.json").write_text(json.dumps(rows), encoding="utf-8")
-    examples = read_examples(tmp_path, None, "train")
-    tokenizer = Tokenizer.train([text for each in examples.examples for text in (each.text, *each.choices)], minimum=1)
-    asked = answerable(Config(size=32), examples, tokenizer, ())
+    asked = own(tmp_path, rows, size=32)
+    tokenizer = asked.tokenizer
     plain, turned = asked.batch(np.arange(2), tags=True), asked.batch(np.arange(2), tags=True, mirror=1.0)
     torch.testing.assert_close(turned.images, plain.images.flip(2))
     read = [tokenizer.decode(row[mask].tolist()) for row, mask in zip(turned.words, turned.mask, strict=True)]
