@@ -28,8 +28,8 @@ TOKENS_AT_ONCE = 1 << 26  # numbers that ranking by likelihood holds at once
 class Batch:
     """Rounds of some dialogs. Fact 0 of a dialog is its caption, fact k its k-th turn."""
 
-    images: Tensor  # (dialogs, height, width, 3) uint8, or features (dialogs, patches, dim)
-    dialog: Tensor  # (rounds,) int64
+    images: Tensor  # (dialogs, height, width, 3) uint8, or features (dialogs, patches, dim); a single black one for all
+    dialog: Tensor  # (rounds,) int64: which of the images is its dialog's
     words: Tensor  # (rounds, words) int64: the question
     mask: Tensor  # (rounds, words) bool
     facts: Tensor  # (facts, words) int64: each text once

@@ -131,9 +131,8 @@ class Talks:
         dialogs = list(dict.fromkeys(dialog for dialog, _ in rows))
         place = {dialog: i for i, dialog in enumerate(dialogs)}
         if "image" in blank:  # one black picture stands for all
-            shown = torch.zeros_like(self.images.read(self.image_rows[dialogs[:1]])).expand(
-                len(dialogs), *[-1] * (self.images.values.ndim - 1)
-            )
+            place = dict.fromkeys(dialogs, 0)
+            shown = torch.zeros_like(self.images.read(self.image_rows[dialogs[:1]]))
         else:
             shown = self.images.read(self.image_rows[dialogs])
         pad = self.tokenizer.pad_batch

@@ -202,6 +202,19 @@ def test_the_past_is_learned_from(small_visdial: Path, tmp_path: Path, encoder: 
     assert found["blind"] < 0.6
 
 
+def test_one_black_picture_stands_for_all(small_visdial: Path, tmp_path: Path) -> None:
+    one = trained(train(small_visdial, tmp_path, steps=2), "cpu")
+    options = EvalOptions(runs=(one.folder,), split="test")
+    asked = asked_of(one, options, judged_dialogs(one, options))
+    rows = [(dialog, turn) for dialog in range(3) for turn in range(2)]
+    seen, blind = asked.batch(rows), asked.batch(rows, ("image",))
+    assert (len(seen.images), len(blind.images)) == (3, 1)
+    with torch.inference_mode():
+        black = one.model(replace(seen, images=torch.zeros_like(seen.images))).scores
+        assert not torch.equal(one.model(seen).scores, black)
+        torch.testing.assert_close(one.model(blind).scores, black)
+
+
 def test_a_decoder_that_says_answers_learns_too(small_visdial: Path, tmp_path: Path) -> None:
     run = train(small_visdial, tmp_path, decoder="generative", encoder="mn", steps=150, evaluate_every=75)
     one = trained(run, "cpu")
