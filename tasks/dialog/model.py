@@ -20,7 +20,7 @@ from vlkit.encoders.text import TextStates
 from vlkit.rnn import RecurrentLayer
 from vlkit.tags import Tagger, looked
 
-MANY = 8  # times as many texts as options: from there on each round is compared with its own options alone
+MANY = 100  # times as many texts as options: from there on each round is compared with its own options alone
 TOKENS_AT_ONCE = 1 << 26  # numbers that ranking by likelihood holds at once
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+import vlkit.tasks.dialog.model
 from vlkit.cli import main
 from vlkit.errors import UserError
 from vlkit.tasks.dialog.data import read_dialogs
@@ -213,6 +214,19 @@ def test_one_black_picture_stands_for_all(small_visdial: Path, tmp_path: Path) -
         black = one.model(replace(seen, images=torch.zeros_like(seen.images))).scores
         assert not torch.equal(one.model(seen).scores, black)
         torch.testing.assert_close(one.model(blind).scores, black)
+
+
+@pytest.mark.parametrize("tags", [0.0, 0.3])
+def test_options_are_scored_alike_one_by_one_and_all_at_once(
+    small_visdial: Path, monkeypatch: pytest.MonkeyPatch, tags: float
+) -> None:
+    chosen = settings(small_visdial, tags=tags)
+    asked = world(chosen)
+    model, batch = model_of(chosen, asked), asked.batch([(0, 0), (1, 1)])
+    every = model(batch).scores
+    assert len(batch.options) <= vlkit.tasks.dialog.model.MANY * batch.option.shape[1]
+    monkeypatch.setattr(vlkit.tasks.dialog.model, "MANY", 0)
+    torch.testing.assert_close(model(batch).scores, every)
 
 
 def test_a_decoder_that_says_answers_learns_too(small_visdial: Path, tmp_path: Path) -> None:
