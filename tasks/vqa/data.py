@@ -13,6 +13,7 @@ from vlkit.tasks.vqa.metrics import Asked
 
 VISUAL7W_WRONG = 3  # answers of a question, beside the right one
 IDS = ("id", "question_id", "qa_id")  # what sets call the name of a question
+ASKED = ("question", "text")  # keys of a question
 
 
 @dataclass(frozen=True)
@@ -214,7 +215,7 @@ def any_entries(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         for i, row in enumerate(csv.DictReader(io.StringIO(text)), start=2):
             if None in row or None in row.values():
                 raise UserError(f"{path}, line {i} has not as many cells as the first line has names")
-            yield f"{path}, line {i}", {name: value for name, value in row.items() if value}
+            yield f"{path}, line {i}", {name: value for name, value in row.items() if value or name in ASKED}
         return
     document = _document(path, text)
     if isinstance(document, dict) and all(isinstance(each, dict) for each in document.values()):
@@ -243,7 +244,9 @@ def any_choice(where: str, entry: dict[str, Any], place: str) -> Choice:
     """An entry of `any_entries` as a question; `place` is its id where it has none."""
     name = next((str(entry[key]) for key in IDS if key in entry), place)
     image = str(entry.get("image", entry.get("filename", "")))
-    text, choices, answer = entry.get("question", entry.get("text", "")), entry.get("choices"), entry.get("answer")
+    text, choices, answer = entry.get("question", entry.get("text")), entry.get("choices"), entry.get("answer")
+    if any(key in entry for key in ASKED) and not str(text or "").strip():  # captions to choose from need none
+        raise UserError(f"{where} has question {shown(text)}; expected a text")
     if choices is None and entry.get("label") in ("yes", "no"):
         choices, answer = ["yes", "no"], entry["label"]
     elif choices is None and "negative_caption" in entry:
@@ -263,4 +266,4 @@ def any_choice(where: str, entry: dict[str, Any], place: str) -> Choice:
         raise UserError(
             f"{where} has answer {shown(answer)}, which is none of its choices: {shown(' | '.join(choices))}"
         )
-    return Choice(name, image, str(text), tuple(choices), right, str(entry.get("type", "")))
+    return Choice(name, image, str(text or ""), tuple(choices), right, str(entry.get("type", "")))

@@ -56,6 +56,12 @@ def test_a_table_is_read(cell: str, tmp_path: Path) -> None:
     assert scores(tmp_path)["accuracy"]["mean"] == 0.5
 
 
+def test_an_empty_cell_is_no_question(tmp_path: Path) -> None:
+    (tmp_path / "set.csv").write_text("image,question,choices,answer\n1.jpg,What?,red|blue,0\n2.jpg,,red|blue,0\n")
+    with pytest.raises(UserError, match="line 3 has question ''; expected a text"):
+        read_choices(tmp_path / "set.csv")
+
+
 def test_who_always_says_yes_gets_half_of_pope(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = "\n".join(json.dumps({"question_id": i, "answer": "Yes"}) for i in range(1, 5))
     assert judged(tmp_path, POPE, said) == 0
@@ -95,6 +101,8 @@ def test_what_is_wrong_with_a_predictions_file_is_told(
     [
         ({"choices": ["red"]}, "has choices ['red']; expected two texts or more"),
         ({"choices": None}, "has choices None; expected two texts or more"),
+        ({"question": " "}, "entry 0 has question ' '; expected a text"),
+        ({"question": None}, "entry 0 has question None; expected a text"),
         ({"answer": "pink"}, "has answer pink, which is none of its choices: red | blue | green"),
         ({"answer": 3}, "has answer 3, which is none of its choices"),
         ({"id": "b"}, "has two questions with the id b"),
