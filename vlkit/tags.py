@@ -17,6 +17,11 @@ from vlkit.encoders.fusion import Fused
 from vlkit.encoders.image import ImageGrid
 
 RARE = -3.0  # a word's score before anything is learned: few words are said of a picture
+# How an answer begins that denies what the question speaks of.
+DENIAL = re.compile(
+    r"(no|nope|not|none|nothing|nobody|never|zero|0|(i|it|there) (\w+n't|cannot|(\w+ )?(no|not|none|nothing)))\b",
+    re.IGNORECASE,
+)
 
 
 class Tagger(nn.Linear):
@@ -50,8 +55,8 @@ def looked(fused: Fused, image: ImageGrid, of: Tensor) -> Tensor:
 
 
 def words_of(question: Sequence[int], answer: Sequence[int], text: str) -> Iterable[int]:
-    """What a question and its right answer, whose text is given, say of a picture: of a no the answer alone."""
-    return answer if re.match(r"no\b", text, re.IGNORECASE) else (*question, *answer)
+    """What a question and its right answer, whose text is given, say of a picture: where that denies, the answer alone."""
+    return answer if DENIAL.match(text.strip()) else (*question, *answer)
 
 
 def tagged(said: Sequence[Tensor], known: Tensor) -> Tensor:
