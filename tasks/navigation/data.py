@@ -84,11 +84,6 @@ def some(split: Split, count: int) -> Split:
     return replace(split, episodes=tuple(split.episodes[i] for i in drawn.tolist()))
 
 
-def made_tokenizer(split: Split, minimum: int) -> Tokenizer:
-    """Of the words of a split."""
-    return Tokenizer.train([episode.instruction for episode in split.episodes], minimum=minimum)
-
-
 def world(
     split: Split,
     tokenizer: Tokenizer,

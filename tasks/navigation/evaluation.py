@@ -16,7 +16,7 @@ from vlkit.errors import UserError
 from vlkit.evaluation import Watch, check_seeds, trained_arms, trained_minutes, weights_folder, wrong_usage
 from vlkit.processes import is_first, join, launched, side_by_side
 from vlkit.progress import progress
-from vlkit.tasks.navigation.data import Split, World, made_tokenizer, read_split, some
+from vlkit.tasks.navigation.data import Split, World, read_split, some
 from vlkit.tasks.navigation.metrics import LABELS
 from vlkit.tasks.navigation.model import NavigationPolicy
 from vlkit.tasks.navigation.probes import (
@@ -132,7 +132,7 @@ class Test:
         """The split in this tokenizer's words; without one, for agents that do not read, in the split's own."""
         key = "" if tokenizer is None else tokenizer.to_json()
         if key not in self.worlds:
-            words = tokenizer or made_tokenizer(self.split, 1)
+            words = tokenizer or Tokenizer.train([episode.instruction for episode in self.split.episodes])
             settings = self.settings if tokenizer is not None else replace(self.settings, size=BLIND_PIXELS)
             self.worlds.clear()  # one environment at a time: scenes are large
             self.worlds = {key: opened(settings, self.split, words, self.device)}

@@ -13,13 +13,14 @@ from torch import Tensor
 
 from vlkit import checkpoint, config
 from vlkit.batches import Batches, moved, seed_everything, stream_seed
+from vlkit.encoders.text import made_tokenizer
 from vlkit.envs.navigation import turn_of
 from vlkit.errors import UserError
 from vlkit.evaluation import begin_image_encoder
 from vlkit.processes import every_core, is_first, join, side_by_side, wait_for_all
 from vlkit.progress import progress
 from vlkit.tasks.navigation.critic import MatchingCritic, telling_loss
-from vlkit.tasks.navigation.data import Mirror, Split, World, batch, made_tokenizer, read_split, some, world
+from vlkit.tasks.navigation.data import Mirror, Split, World, batch, read_split, some, world
 from vlkit.tasks.navigation.learning import imitation_loss, pointing_loss, progress_loss, rarity, semantics_loss
 from vlkit.tasks.navigation.model import NavigationPolicy, Walks
 from vlkit.tasks.navigation.probes import blanked
@@ -76,8 +77,11 @@ class Worlds:
         self.chosen_on = read_split(settings.data, settings.select_split, settings.levels)
         begun = None if settings.begin_with is None else begun_weights(settings.begin_with)
         # Who goes on with another run's weights goes on with its words.
-        made = made_tokenizer(train, settings.min_count) if begun is None else Tokenizer.load(begun / "tokenizer.json")
-        self.tokenizer = made
+        if begun is None:
+            texts = [episode.instruction for episode in train.episodes]
+            self.tokenizer = made_tokenizer(settings.text_encoder, texts, settings.min_count)
+        else:
+            self.tokenizer = Tokenizer.load(begun / "tokenizer.json")
         self.settings = replace(settings, turn_deg=settings.turn_deg or turn_of(train.episodes))
         self.train = opened(self.settings, train, self.tokenizer, self.device, semantic=True)
         self.categories: tuple[str, ...] = tuple(self.train.env.categories)

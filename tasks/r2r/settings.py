@@ -2,16 +2,13 @@
 
 import dataclasses
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from vlkit.checkpoint import local_folder
 from vlkit.encoders.text import TEXT_ENCODERS, text_encoder
 from vlkit.envs.graph import World
 from vlkit.envs.measures import UNITS
-from vlkit.envs.r2r import Episode
 from vlkit.plugins import nearest
 from vlkit.tasks.r2r.model import PanoramicAgent, Seq2SeqAgent
 from vlkit.text import Tokenizer, read_vectors
@@ -168,14 +165,6 @@ class Config:
                 f"vectors are for vlkit's own text encoders; {self.text_encoder!r} brings its words itself"
             )
         train_options(self)
-
-
-def made_tokenizer(settings: Config, episodes: Sequence[Episode]) -> Tokenizer:
-    """Of the training split's words; a Hugging Face text encoder brings its own."""
-    if settings.text_encoder.startswith("hf:"):
-        source = local_folder(settings.text_encoder.removeprefix("hf:"))
-        return Tokenizer.load(source / "tokenizer.json")
-    return Tokenizer.train([episode.instruction for episode in episodes], minimum=settings.min_count)
 
 
 def built_agent(

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vlkit import config, report
 from vlkit.batches import Batches, seed_everything, stream_seed
+from vlkit.encoders.text import made_tokenizer
 from vlkit.envs.graph import R2RVectorEnv, World
 from vlkit.envs.r2r import Episode, read_episodes
 from vlkit.errors import UserError
@@ -23,7 +24,6 @@ from vlkit.tasks.r2r.settings import (
     action_space,
     built_agent,
     feature_dim,
-    made_tokenizer,
     mirrors,
     train_options,
 )
@@ -62,7 +62,11 @@ def training(settings: Config, folder: Path, speaker: Path | None = None) -> Fit
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     splits = read_splits(settings.annotations, settings.connectivity, [settings.train_split, settings.select_split])
-    tokenizer = made_tokenizer(settings, splits.episodes[settings.train_split])
+    tokenizer = made_tokenizer(
+        settings.text_encoder,
+        [episode.instruction for episode in splits.episodes[settings.train_split]],
+        settings.min_count,
+    )
     worlds = splits.worlds(tokenizer, features=settings.features, max_words=settings.max_words, device=device)
     demonstrations, selection = worlds[settings.train_split], worlds[settings.select_split]
     spoken = spoken_world(settings, speaker or folder, demonstrations) if settings.speaker_steps else None

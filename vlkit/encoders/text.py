@@ -1,6 +1,6 @@
 """Text encoders behind one contract: ids and mask in, a state for each word and one vector for the text out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from vlkit.attention import masked_softmax
+from vlkit.checkpoint import local_folder
 from vlkit.errors import UserError
 from vlkit.plugins import built, nearest, resolve
 from vlkit.rnn import RecurrentLayer
+from vlkit.text import Tokenizer
 
 POOLINGS = ("last", "attention", "mean", "max")
 
@@ -153,6 +155,13 @@ def text_encoder(name: str, vocabulary: int, frozen: bool = False, **options: An
 
         return Frozen(encoder)
     return cast(nn.Module, encoder)
+
+
+def made_tokenizer(name: str, texts: Iterable[str], minimum: int = 1) -> Tokenizer:
+    """What a text encoder of that name reads: words that occur in the texts; a transformers model brings its own."""
+    if name.startswith("hf:"):
+        return Tokenizer.load(local_folder(name.removeprefix("hf:")) / "tokenizer.json")
+    return Tokenizer.train(texts, minimum=minimum)
 
 
 def hugging_face_encoder(model: str, vocabulary: int, pretrained: bool = True) -> nn.Module:

@@ -166,8 +166,9 @@ def test_an_error_is_better_where_it_is_smaller(experiment: Path, tmp_path: Path
 def test_a_demonstration_is_the_annotated_path_where_the_oracle_is_the_reference(world: Path) -> None:
     from vlkit.batches import seed_everything
     from vlkit.tasks.r2r.data import read_splits
-    from vlkit.tasks.r2r.settings import Config, built_agent, made_tokenizer
+    from vlkit.tasks.r2r.settings import Config, built_agent
     from vlkit.tasks.r2r.training import Losses
+    from vlkit.text import Tokenizer
     from vlkit.train import Step
 
     annotations, connectivity = world / "annotations", world / "connectivity"
@@ -187,7 +188,7 @@ def test_a_demonstration_is_the_annotated_path_where_the_oracle_is_the_reference
     # There and back again, as R4R's paths may be: the shortest path is to stop at once.
     round_trips = [replace(each, path=each.path + each.path[-2::-1]) for each in episodes[:3]]
     splits.episodes["train"] = round_trips
-    tokenizer = made_tokenizer(settings, round_trips)
+    tokenizer = Tokenizer.train([each.instruction for each in round_trips])
     demonstrations = splits.worlds(tokenizer)["train"]
     seed_everything(0)
     agent = built_agent(settings, tokenizer, 0)
