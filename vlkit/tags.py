@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from vlkit.encoders.fusion import Fused
 from vlkit.encoders.image import ImageGrid
+from vlkit.text import Tokenizer
 
 RARE = -3.0  # a word's score before anything is learned: few words are said of a picture
 # How an answer begins that denies what the question speaks of.
@@ -57,6 +58,14 @@ def looked(fused: Fused, image: ImageGrid, of: Tensor) -> Tensor:
 def words_of(question: Sequence[int], answer: Sequence[int], text: str) -> Iterable[int]:
     """What a question and its right answer, whose text is given, say of a picture: where that denies, the answer alone."""
     return answer if DENIAL.match(text.strip()) else (*question, *answer)
+
+
+def known_words(tokenizer: Tokenizer, texts: Iterable[str]) -> Tensor:
+    """(vocabulary,) bool: words of the texts, which a picture may be called; no special word is"""
+    known = torch.zeros(tokenizer.size, dtype=torch.bool)
+    known[sorted({word for own in tokenizer.encode_batch(list(dict.fromkeys(texts))) for word in own})] = True
+    known[[tokenizer.pad, tokenizer.unknown, tokenizer.start, tokenizer.end]] = False
+    return known
 
 
 def tagged(said: Sequence[Tensor], known: Tensor) -> Tensor:

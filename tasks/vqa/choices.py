@@ -158,9 +158,11 @@ def read_candidates(path: str | Path) -> tuple[list[Said], Problems]:
         name = _named(where, item, problems)
         if name is None:
             continue
-        said = [each.get("answer") if isinstance(each, dict) else None for each in item.get("candidates") or ()]
+        candidates = item.get("candidates")
+        own = candidates if isinstance(candidates, list) else []
+        said = [each.get("answer") if isinstance(each, dict) else None for each in own]
         if not said or not all(isinstance(each, int | str) and not isinstance(each, bool) for each in said):
-            problems.add("answer", f"{where}, {name}: {shown(item.get('candidates'))}", identifier=name)
+            problems.add("answer", f"{where}, {name}: {shown(candidates)}", identifier=name)
         else:
             answers.append((name, tuple(map(str, said))))
     return answers, problems

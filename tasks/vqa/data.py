@@ -14,6 +14,7 @@ from vlkit.tasks.vqa.metrics import Asked
 VISUAL7W_WRONG = 3  # answers of a question, beside the right one
 IDS = ("id", "question_id", "qa_id")  # what sets call the name of a question
 ASKED = ("question", "text")  # keys of a question
+WANTED = (*ASKED, "choices")  # of which an empty cell of a table is a mistake, not a value that is left out
 
 
 @dataclass(frozen=True)
@@ -137,8 +138,11 @@ def read_boxes(file: Path) -> dict[str, tuple[float, float, float, float]]:
     UserError for a box that is none.
     """
     document = parsed(text_of(file), str(file), line=None)
+    boxes = document.get("boxes") or [] if isinstance(document, dict) else []  # a list has no boxes, and other mistakes
+    if not isinstance(boxes, list):
+        raise UserError(f"{file} has boxes {shown(boxes)}; expected a list of them")
     found: dict[str, tuple[float, float, float, float]] = {}
-    for i, box in enumerate(document.get("boxes") or ()):
+    for i, box in enumerate(boxes):
         where = f"{file}, boxes[{i}]"
         sides = [box.get(name) for name in ("x", "y", "width", "height")] if isinstance(box, dict) else []
         if not sides or not all(isinstance(each, int | float) and not isinstance(each, bool) for each in sides):
@@ -215,7 +219,7 @@ def any_entries(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         for i, row in enumerate(csv.DictReader(io.StringIO(text)), start=2):
             if None in row or None in row.values():
                 raise UserError(f"{path}, line {i} has not as many cells as the first line has names")
-            yield f"{path}, line {i}", {name: value for name, value in row.items() if value or name in ASKED}
+            yield f"{path}, line {i}", {name: value for name, value in row.items() if value or name in WANTED}
         return
     document = _document(path, text)
     if isinstance(document, dict) and all(isinstance(each, dict) for each in document.values()):
@@ -256,6 +260,9 @@ def any_choice(where: str, entry: dict[str, Any], place: str) -> Choice:
         choices = parsed(choices, f"{where}, choices", line=None) if listed else [c.strip() for c in choices.split("|")]
     if not isinstance(choices, list) or len(choices) < 2 or not all(isinstance(c, str) and c.strip() for c in choices):
         raise UserError(f"{where} has choices {shown(choices)}; expected two texts or more")
+    twice = next((each for each in choices if choices.count(each) > 1), None)
+    if twice is not None:
+        raise UserError(f"{where} has the choice {shown(twice)} more than once; each differs from the others")
     if isinstance(answer, str) and answer not in choices and answer.isdecimal():
         answer = int(answer)
     if isinstance(answer, str) and answer in choices:

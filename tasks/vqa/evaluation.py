@@ -16,7 +16,7 @@ from vlkit.files import write_atomic
 from vlkit.picture_tasks import PictureEvalOptions
 from vlkit.progress import progress
 from vlkit.statistics import paired_difference
-from vlkit.tasks.vqa.examples import Example, Examples, Format, found_form, read_examples, soft_score
+from vlkit.tasks.vqa.examples import Example, Examples, Format, chosen, found_form, read_examples, soft_score
 from vlkit.tasks.vqa.metrics import accuracy, calibration_error, consistency, normalised
 from vlkit.tasks.vqa.model import VQAModel
 from vlkit.tasks.vqa.probes import BLIND, TEST_TIME, Prior, Probe, answer_prior, exchanged, question_prior
@@ -140,7 +140,7 @@ def evaluate(arguments: Sequence[str]) -> int:
     runs = [trained(folder, options.device) for folder in options.runs]
     check_seeds(runs, MAY_DIFFER)
     examples = test_examples(runs[0], options)
-    told = all(example.told for example in examples.examples)
+    told = any(example.told for example in examples.examples)
     folder = options.folder
     blind = trained_arms(runs, lambda place: trained(place, options.device)) if options.probes and told else {}
     probes = TEST_TIME if options.probes and told else ()
@@ -163,7 +163,8 @@ def evaluate(arguments: Sequence[str]) -> int:
     if told:
         for name, prior in priors(runs[0]).items():
             arms[name] = "fixed", [by_prior(prior, said[0].asked)]
-        card = report_card(runs, options, said, arms)
+        beside = {name: (kind, [told_of(one) for one in each]) for name, (kind, each) in arms.items()}
+        card = report_card(runs, options, [told_of(one) for one in said], beside, len(examples.examples))
         report.write(card, folder)
         report.show(card)
     else:
@@ -194,14 +195,26 @@ def answered(
     blank = (*run.settings.blank, *(probe.blank if probe else ()))
     other = exchanged(asked.image_rows) if probe is not None and probe.exchanged else None
     scores = scored(run.model, asked, blank, image_of=other, watch=watch)
-    places = [int(each.argmax()) for each in scores]
     if run.vocabulary:
+        places = [int(each.argmax()) for each in scores]
         answers = [run.vocabulary[place] for place in places]
         chances = [1 / (1 + np.exp(-each[place])) for each, place in zip(scores, places, strict=True)]
     else:
+        places = [chosen(example, each) for example, each in zip(asked.examples, scores, strict=True)]
         answers = [example.choices[place] for example, place in zip(asked.examples, places, strict=True)]
         chances = [1 / np.exp(each - each.max()).sum() for each in scores]
     return Said(asked, answers, np.array(chances), rights(asked, answers))
+
+
+def told_of(said: Said) -> Said:
+    """The answers to those questions whose right one is told."""
+    source = said.asked.source
+    kept = [i for i, example in enumerate(source.examples) if example.told]
+    if len(kept) == len(source.examples):
+        return said
+    people = tuple(source.asked[i] for i in kept) if source.asked else ()
+    told = replace(source, examples=tuple(source.examples[i] for i in kept), asked=people)
+    return Said(replace(said.asked, source=told), [said.answers[i] for i in kept], said.chances[kept], said.right[kept])
 
 
 def by_prior(prior: Prior, asked: Answerable) -> Said:
@@ -241,8 +254,12 @@ def report_card(
     options: EvalOptions,
     said: Sequence[Said],
     arms: Mapping[str, tuple[report.Kind, list[Said]]],
+    count: int,
 ) -> report.Report:
-    """Accuracy with its interval over pictures, calibration, consistency, priors and blind arms, and the visual gain."""
+    """Accuracy with its interval over pictures, calibration, consistency, priors and blind arms, and the visual gain.
+
+    count: how many questions were asked.
+    """
     asked = said[0].asked
     groups = asked.image_rows
 
@@ -261,6 +278,8 @@ def report_card(
     notes = [note for note in (gain(said, arms, groups), *learned_notes(runs, options.split)) if note]
     if asked.left_out:
         notes.append(f"{asked.left_out} questions whose picture is missing or damaged were left out")
+    if silent := count - asked.left_out - len(asked.examples):
+        notes.append(f"{silent} questions tell no answer, so they are answered and not scored")
     chance = np.mean([1 / len(example.choices) for example in asked.examples]) if asked.source.multiple_choice else None
     if chance is not None:
         notes.append(f"guessing reaches {chance:.1%}")

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from vlkit.errors import UserError
 from vlkit.judging import parsed, shown, text_of
 from vlkit.tasks.vqa.data import (
@@ -86,6 +88,8 @@ def read_examples(data: Path | None, form: Format | None, split: str) -> Example
         return _easy_vqa(installed_easy_vqa(), split)
     if not data.exists():
         raise UserError(f"there is no {data}; name the folder of the questions with --data")
+    if form in ("vqa", "easy-vqa") and not data.is_dir():
+        raise UserError(f"{data} is a file, and questions of form {form} lie in a folder; name that")
     read = {"visual7w": _visual7w, "vqa": _vqa, "gqa": _gqa, "easy-vqa": _easy_vqa, "own": _own}
     return read[form or found_form(data)](data, split)
 
@@ -253,6 +257,8 @@ def _easy_vqa(data: Path, split: str) -> Examples:
         if not isinstance(entry, list) or len(entry) != 3 or not all(isinstance(each, str) for each in entry[:2]):
             raise UserError(f"{file}, entry {i} is {shown(entry)}; expected [question, answer, number of the picture]")
         text, answer, image = entry
+        if not text.strip():
+            raise UserError(f"{file}, entry {i} has question {shown(text)}; expected a text")
         kind = "yes/no" if answer in ("yes", "no") else "colour" if "color" in text else "shape"
         examples.append(Example(f"{split}-{i}", str(image), text, answers=(answer,), type=text.split()[0], kind=kind))
     return _checked(Examples(split, (file,), tuple(examples), data / split / "images"))
@@ -340,3 +346,14 @@ def common_choices(examples: Sequence[Example], most: int) -> list[str]:
     """The candidates that are offered most often, the most frequent first."""
     counts = Counter(choice for example in examples for choice in example.choices)
     return [choice for choice, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:most]]
+
+
+def chosen(example: Example, scores: np.ndarray) -> int:
+    """The candidate with the highest score; of equal ones not the first: files have the right one there."""
+    best = np.flatnonzero(scores == scores.max()).tolist()
+    return best[0] if len(best) == 1 else min(best, key=lambda i: hash_of(example.id, example.choices[i]))
+
+
+def hash_of(*words: str) -> int:
+    """A number that looks drawn, the same each time."""
+    return zlib.crc32("\0".join(words).encode())

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vlkit.tasks.vqa.examples import Example
+from vlkit.tasks.vqa.examples import Example, hash_of
 from vlkit.tasks.vqa.metrics import normalised
 
 LEADING_WORDS = 2  # of a question, behind which an open answer is guessed
@@ -57,13 +57,6 @@ class Prior:
                 # Ties are not broken by place: files have the right choice first.
                 return min((example.choices[i] for i in best), key=lambda each: (hash_of(example.id, each), each))
         return ""
-
-
-def hash_of(*words: str) -> int:
-    """A number that looks drawn, the same each time."""
-    import zlib
-
-    return zlib.crc32("\0".join(words).encode())
 
 
 def answer_prior(train: Sequence[Example]) -> Prior:

@@ -13,15 +13,17 @@ from torch import Tensor
 
 from vlkit import config
 from vlkit.batches import Batches, moved, seed_everything
+from vlkit.encoders.text import made_tokenizer
 from vlkit.errors import UserError
 from vlkit.evaluation import begin_image_encoder
 from vlkit.image_sets import ImageSet, features, missing, pixels
 from vlkit.images import fitted_box
 from vlkit.processes import every_core, join, side_by_side
-from vlkit.tags import tag_loss, tagged, words_of
+from vlkit.tags import known_words, tag_loss, tagged, words_of
 from vlkit.tasks.vqa.examples import (
     Example,
     Examples,
+    chosen,
     common_answers,
     common_choices,
     read_examples,
@@ -103,20 +105,20 @@ class Answerable:
 
     @cached_property
     def answer_words(self) -> Tensor:
-        """(vocabulary,) bool: words that occur in an answer or a candidate"""
-        texts = [text for each in self.examples for text in (*each.choices, *each.answers)]
-        known = torch.zeros(self.tokenizer.size, dtype=torch.bool)
-        known[sorted({word for own in self.tokenizer.encode_batch(list(dict.fromkeys(texts))) for word in own})] = True
-        return known
+        """(vocabulary,) bool: words that occur in an answer or a candidate; where these are boxes, in a question"""
+        texts = [
+            text for each in self.examples for text in ([each.text] if each.boxes else (*each.choices, *each.answers))
+        ]
+        return known_words(self.tokenizer, texts)
 
     @cached_property
     def said(self) -> list[Tensor]:
         """Of each picture the words that its right answers and its questions say of it."""
         said: list[set[int]] = [set() for _ in self.images.names]
         told = [i for i, example in enumerate(self.examples) if example.told]
-        rights = self.tokenizer.encode_batch([self.examples[i].said for i in told])
-        for i, right in zip(told, rights, strict=True):
-            said[self.image_rows[i]].update(words_of(self.words[i], right, self.examples[i].said))
+        texts = ["" if self.examples[i].boxes else self.examples[i].said for i in told]
+        for i, text, right in zip(told, texts, self.tokenizer.encode_batch(texts), strict=True):
+            said[self.image_rows[i]].update(words_of(self.words[i], right, text))
         return [torch.tensor(sorted(each), dtype=torch.int64) for each in said]
 
     @cached_property
@@ -288,18 +290,26 @@ def _train_with_arms(settings: Config, folder: Path) -> FitResult:
         )
     settings = replace(settings, head=head)
     vocabulary = common_answers(train.examples, settings.answers) if head == "open" else ()
-    texts = [text for each in train.examples for text in (each.text, *(() if each.boxes else each.choices))]
-    tokenizer = Tokenizer.train(texts, minimum=settings.min_count)
+    # Open answers are ranked, not read; tags learn their words all the same.
+    answers = [text for each in train.examples for text in each.answers] if head == "open" and settings.tags else []
+    texts = [text for each in train.examples for text in (each.text, *(() if each.boxes else each.choices))] + answers
+    tokenizer = made_tokenizer(settings.text_encoder, texts, settings.min_count)
     if settings.mirror and (head == "open" or train.pointing):
         raise UserError(
             f"mirror exchanges left and right in candidates, and those of {train.name} are no words; set mirror to 0"
+        )
+    sides = {"left", "right"} & set(tokenizer.words)
+    if settings.mirror and len(sides) == 1:
+        raise UserError(
+            f"mirror exchanges left and right, and of the two words {train.name} has {sides.pop()} alone; set mirror to 0"
         )
     worlds = [answerable(settings, each, tokenizer, vocabulary) for each in (train, select)]
     result = training(settings, folder, *worlds)
     for arm in settings.arms:
         fusion = PLAIN if arm == "no_attention" else settings.fusion
         tags = 0.0 if "image" in ARMS[arm] else settings.tags
-        blind = replace(settings, blank=ARMS[arm], fusion=fusion, tags=tags, arms=(), output=folder / "arms" / arm)
+        blank = tuple(dict.fromkeys((*settings.blank, *ARMS[arm])))
+        blind = replace(settings, blank=blank, fusion=fusion, tags=tags, arms=(), output=folder / "arms" / arm)
         training(blind, folder / "arms" / arm, *worlds)
     return result
 
@@ -390,7 +400,7 @@ def selection(model: VQAModel, settings: Config, select: Answerable) -> float:
         rights = [dict(each) for each in select.soft]
         return float(np.mean([right.get(int(each.argmax()), 0.0) for right, each in zip(rights, scores, strict=True)]))
     rows = zip(select.examples, scores, strict=True)
-    return float(np.mean([float(int(each.argmax()) == example.right) for example, each in rows]))
+    return float(np.mean([float(chosen(example, each) == example.right) for example, each in rows]))
 
 
 @torch.inference_mode()

@@ -18,7 +18,7 @@ from vlkit.envs.house.questions import Arguments, generate
 from vlkit.errors import UserError
 from vlkit.tasks.vqa.demo import answer, samples
 from vlkit.tasks.vqa.evaluation import trained
-from vlkit.tasks.vqa.examples import Example, installed_easy_vqa, read_examples
+from vlkit.tasks.vqa.examples import Example, chosen, installed_easy_vqa, read_examples
 from vlkit.tasks.vqa.metrics import calibration_error, consistency
 from vlkit.tasks.vqa.model import joined, within
 from vlkit.tasks.vqa.probes import answer_prior, exchanged, question_prior
@@ -298,6 +298,17 @@ def test_a_mirrored_picture_has_left_on_the_right(tmp_path: Path) -> None:
     assert {tuple(each) for each in half} == {tuple(plain.words[0].tolist()), tuple(turned.words[0].tolist())}
 
 
+def test_a_mirror_needs_both_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    coloured(tmp_path, ("red", "blue"))
+    rows = [{"image": f"{i}.png", "question": "left?", "choices": ["yes", "no"], "answer": "yes"} for i in range(2)]
+    for split in ("train", "val"):
+        (tmp_path / f"{split}.json").write_text(json.dumps(rows), encoding="utf-8")
+    (tmp_path / "c.toml").write_text(f'{SMALL}data = "{tmp_path}"\nmirror = 0.5\n', encoding="utf-8")
+    assert main(["train", str(tmp_path / "c.toml"), "--output", str(tmp_path / "x")]) == 1
+    assert "of the two words train has left alone" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+
+
 @pytest.mark.parametrize("candidates", ["apart", "together"])
 def test_what_a_patch_is_called_answers_where_one_looks(candidates: Any, data: Path, run: Path) -> None:
     settings = Config(data=data, size=32, dim=16, tags=0.1, candidates=candidates, dropout=0.0)
@@ -337,6 +348,76 @@ def test_tags_are_learned_beside_answers_and_by_no_arm_that_is_blind(experiment:
         assert any("tag_loss" in line for line in lines) == (tags > 0)
     assert main(["eval", str(tmp_path), "--probes"]) == 0
     assert main(["explain", str(tmp_path), "--split", "val"]) == 0
+
+
+def test_open_answers_and_boxes_have_words_that_are_said_of_a_picture(tmp_path: Path) -> None:
+    (tmp_path / "open").mkdir()
+    coloured(tmp_path / "open", ("red", "blue"))
+    rows = [{"image": f"{i}.png", "question": "what?", "answers": ["zebra"] * (1 + i)} for i in range(2)]
+    for split in ("train", "val"):
+        (tmp_path / "open" / f"{split}.json").write_text(json.dumps(rows), encoding="utf-8")
+    boxes = pointing(tmp_path / "boxes")
+    for data, word, other in ((tmp_path / "open", "zebra", "what"), (boxes, "red", "part")):
+        file = tmp_path / "tags.toml"
+        file.write_text(f'{SMALL}data = "{data}"\ntags = 0.1\n', encoding="utf-8")
+        run = tmp_path / f"run-{data.name}"
+        assert main(["train", str(file), "--steps", "2", "--output", str(run)]) == 0
+        own = trained(run, "cpu")
+        asked = answerable(own.settings, read_examples(data, None, "train"), own.tokenizer, own.vocabulary)
+        said = asked.batch(np.arange(len(asked.examples)), tags=True).said
+        assert said is not None
+        assert (said[:, own.tokenizer.encode(word)[0]] == 1).all()
+        assert (said[:, [own.tokenizer.unknown, own.tokenizer.pad]] == -1).all()
+        assert (said[:, own.tokenizer.encode(other)[0]] == (-1 if word == "zebra" else 1)).all()
+
+
+def test_a_transformers_text_model_reads_its_own_words(experiment: Path, tmp_path: Path, tiny_bert: Path) -> None:
+    words = ["--text-encoder", f"hf:{tiny_bert}", "--steps", "2", "--output", str(tmp_path / "run")]
+    assert main(["train", str(experiment), *words]) == 0
+    own = trained(tmp_path / "run", "cpu")
+    assert own.tokenizer.to_json() == Tokenizer.load(tiny_bert / "tokenizer.json").to_json()
+    assert main(["eval", str(tmp_path / "run"), "--split", "val"]) == 0
+
+
+def test_equal_scores_are_not_decided_by_the_place_of_the_right_choice() -> None:
+    examples = [Example(str(i), "x", "which?", ("a", "b", "c", "d"), 0) for i in range(1000)]
+    equal, better = np.zeros(4), np.array([0.0, 0.0, 1.0, 0.0])
+    assert np.mean([chosen(example, equal) == 0 for example in examples]) == pytest.approx(0.25, abs=0.05)
+    assert {chosen(example, better) for example in examples} == {2}
+    assert [chosen(example, equal) for example in examples] == [chosen(example, equal) for example in examples]
+
+
+def test_captions_that_differ_in_unknown_words_alone_are_guessed(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    rows = []
+    for i in range(40):
+        Image.new("RGB", (16, 16)).save(tmp_path / "images" / f"{i}.png")
+        rows.append({"filename": f"{i}.png", "caption": f"zzz{i}", "negative_caption": f"qqq{i}"})
+    (tmp_path / "test.json").write_text(json.dumps(rows), encoding="utf-8")
+    out = tmp_path / "out"
+    assert main(["eval", str(run), "--data", str(tmp_path), "--form", "own", "--output", str(out)]) == 0
+    assert report.read(out / "report.json").metrics[0].value == pytest.approx(0.5, abs=0.25)
+
+
+def test_questions_without_an_answer_are_answered_and_not_scored(run: Path, data: Path, tmp_path: Path) -> None:
+    document = json.loads((data / "dataset.json").read_text(encoding="utf-8"))
+    image, pair = next((image, pair) for image in document["images"] for pair in image["qa_pairs"])
+    rows = [
+        {"image": image["filename"], "question": pair["question"], "answer": pair["answer"]},
+        {"image": image["filename"], "question": "what?"},
+    ]
+    for split in ("train", "val"):
+        (tmp_path / f"{split}.json").write_text(json.dumps(rows), encoding="utf-8")
+    (tmp_path / "images").symlink_to(data / "images")
+    file = tmp_path / "open.toml"
+    file.write_text(f'{SMALL}data = "{tmp_path}"\n', encoding="utf-8")
+    assert main(["train", str(file), "--steps", "2", "--output", str(tmp_path / "run")]) == 0
+    assert main(["eval", str(tmp_path / "run"), "--split", "val", "--probes"]) == 0
+    out = tmp_path / "run" / "eval" / "val"
+    card = report.read(out / "report.json")
+    assert card.items == 1
+    assert "1 questions tell no answer, so they are answered and not scored" in card.notes
+    assert len(json.loads((out / "predictions.json").read_text(encoding="utf-8"))) == 2
 
 
 def test_open_answers_from_pixels_and_from_features(tmp_path: Path) -> None:

@@ -122,6 +122,7 @@ def test_own_files_with_choices_and_without(tmp_path: Path) -> None:
             "1 ids that come twice",
         ),
         ([{"image": "x", "question": "a?", "choices": ["red"], "answer": "red"}], "two texts or more"),
+        ([{"image": "x", "question": "a?", "choices": ["red", "red"], "answer": "red"}], "choice red more than once"),
         ([{"image": "x", "question": "a?", "choices": ["red", "blue"], "answer": "green"}], "none of its choices"),
         ([], "holds no question"),
     ],
@@ -130,6 +131,26 @@ def test_what_is_wrong_with_own_files_is_told(tmp_path: Path, document: Any, mes
     write(tmp_path / "train.json", document)
     with pytest.raises(UserError, match=message):
         read_examples(tmp_path, "own", "train")
+
+
+def test_a_cell_that_should_hold_choices_is_told(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("image,question,choices,answer\nx,a?,red|blue,red\ny,b?,,red\n")
+    with pytest.raises(UserError, match=r"line 3 has choices \[''\]; expected two texts or more"):
+        read_examples(tmp_path, "own", "train")
+
+
+def test_files_of_the_wrong_form_are_told(tmp_path: Path) -> None:
+    write(tmp_path / "dataset.json", [1])
+    with pytest.raises(UserError, match="entry|images"):
+        read_examples(tmp_path, "visual7w", "train")
+    write(tmp_path / "dataset.json", {"images": [], "boxes": 5})
+    with pytest.raises(UserError, match="has boxes 5; expected a list"):
+        read_examples(tmp_path, "visual7w", "train")
+    with pytest.raises(UserError, match="is a file, and questions of form vqa lie in a folder"):
+        read_examples(tmp_path / "dataset.json", "vqa", "train")
+    write(tmp_path / "easy" / "train" / "questions.json", [[" ", "red", 1]])
+    with pytest.raises(UserError, match="entry 0 has question"):
+        read_examples(tmp_path / "easy", "easy-vqa", "train")
 
 
 def test_a_split_that_is_not_there_is_told(tmp_path: Path) -> None:

@@ -83,6 +83,7 @@ def test_free_answers_are_right_where_one_of_the_first_is(tmp_path: Path) -> Non
         ([answer(1, RIGHT)], "2 questions have no answer"),
         ([answer(1, "bus"), answer(2, RIGHT), answer(3, RIGHT)], "1 answer is none of its question's choices"),
         ([{"qa_id": 1}], "1 item has no usable answer"),
+        ([{"qa_id": 1, "candidates": 5}], "1 item has no usable answer"),
         ([{"qa_id": 1, "candidates": ["the bus."]}], "1 item has no usable answer"),
         ([{"qa_id": None, "candidates": [{"answer": RIGHT}]}], "1 item has no usable id"),
         ([answer(9, RIGHT)], "1 answer has an id that is not among the questions"),
