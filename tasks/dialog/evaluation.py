@@ -28,7 +28,7 @@ from vlkit.train import chosen_device
 
 NDCG = {"ndcg": "fraction"}
 MAY_DIFFER = (*FREE, "seed", "device", "processes")  # between runs that are seeds of one experiment
-OWN_ENTRIES = ("known", "feature_dim", "feature_shape")  # of a run's config, beside the settings
+OWN_ENTRIES = ("known", "pool", "feature_dim", "feature_shape")  # of a run's config, beside the settings
 HISTORY_NAMES = {True: "needs history", False: "needs none"}
 
 
@@ -55,7 +55,8 @@ class Trained:
     settings: Config
     model: DialogModel
     tokenizer: Tokenizer
-    known: tuple[str, ...]  # common answers
+    known: tuple[str, ...]  # common answers, for talks
+    pool: tuple[str, ...]  # more of them, for dialogs that come without options
     minutes: float
 
 
@@ -81,6 +82,7 @@ def trained(folder: Path, device: str | None) -> Trained:
         model=model.to(chosen_device(device)).eval(),
         tokenizer=tokenizer,
         known=tuple(own["known"] or ()),
+        pool=tuple(own["pool"] or own["known"] or ()),
         minutes=trained_minutes(folder),
     )
 
@@ -93,7 +95,7 @@ def judged_dialogs(run: Trained, options: EvalOptions) -> Dialogs:
             f"{run.folder} was trained with data = {data}, which does not exist; say where it is with --data"
         )
     form = options.form or (run.settings.form if options.data is None else None)
-    found = with_options(read_dialogs(data, form, options.split, whatever=options.data is not None), run.known)
+    found = with_options(read_dialogs(data, form, options.split, whatever=options.data is not None), run.pool)
     if options.dialogs is None or options.dialogs >= len(found.dialogs):
         return found
     generator = torch.Generator().manual_seed(0)

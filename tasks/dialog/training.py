@@ -14,11 +14,12 @@ from torch import Tensor
 
 from vlkit import checkpoint, config
 from vlkit.batches import Batches, moved, seed_everything
+from vlkit.encoders.text import made_tokenizer
 from vlkit.errors import UserError
 from vlkit.evaluation import begin_image_encoder, weights_folder
 from vlkit.image_sets import ImageSet, features, missing, pixels
 from vlkit.processes import every_core, join, side_by_side
-from vlkit.tags import tag_loss, tagged, words_of
+from vlkit.tags import known_words, tag_loss, tagged, words_of
 from vlkit.tasks.dialog.data import Dialog, Dialogs, messages, read_dialogs, set_aside, some, with_options
 from vlkit.tasks.dialog.metrics import right_ranks
 from vlkit.tasks.dialog.model import Answered, Batch, DialogModel, Discriminative, Generative, soft_loss
@@ -29,6 +30,7 @@ from vlkit.train import FitResult, Step, chosen_device, fit
 # These may differ when a run goes on: none of them changes what it learns. Dialogs and pictures must be the same ones.
 FREE = ("data", "images", "features", "output", "threads", "arms", "skip_missing")
 DIALOGS_AT_ONCE = 32  # in judging
+MORE = 10  # times as many common answers as a talk knows are drawn from where dialogs come without options
 TEXTS_AT_ONCE = 4096  # options read at once, in judging
 
 
@@ -99,9 +101,7 @@ class Talks:
     @cached_property
     def answer_words(self) -> Tensor:
         """(vocabulary,) bool: words that occur in an answer"""
-        known = torch.zeros(self.tokenizer.size, dtype=torch.bool)
-        known[sorted({word for own in self.answers for word in own})] = True
-        return known
+        return known_words(self.tokenizer, self.source.answers)
 
     @cached_property
     def told(self) -> list[Tensor]:
@@ -262,10 +262,11 @@ class Talks:
 
     def said(self, texts: Sequence[Sequence[int]]) -> list[list[int]]:
         """Texts as the decoder reads them: cut, and between <start> and <end> where it says them."""
-        cut = [list(each[: self.reading.max_words]) for each in texts]
+        most, start, end = self.reading.max_words, self.tokenizer.start, self.tokenizer.end
         if not self.reading.spoken:
-            return cut
-        return [[self.tokenizer.start, *each, self.tokenizer.end] for each in cut]
+            return [list(each[:most]) for each in texts]
+        bare = [[word for word in each if word not in (start, end)] for each in texts]  # Hugging Face's add both
+        return [[start, *each[:most], end] for each in bare]
 
 
 def talks(settings: Config, dialogs: Dialogs, tokenizer: Tokenizer, images: Path | None = None) -> Talks:
@@ -301,8 +302,14 @@ def splits(settings: Config) -> tuple[Dialogs, Dialogs]:
         )
     generator = torch.Generator().manual_seed(0)
     order = torch.randperm(len(told), generator=generator)[: settings.select_dialogs].sort().values.tolist()
-    pool = common_answers(train, 10 * settings.known_answers)
-    return with_options(train, pool), with_options(some(select, [told[i] for i in order]), pool)
+    pool = common_answers(train, MORE * settings.known_answers)
+    select = with_options(some(select, [told[i] for i in order]), pool)
+    if not any((each.right >= 0).any() for each in select.dialogs):
+        raise UserError(
+            f"{select.name} gives options only where it does not tell which is right, so no checkpoint can be chosen on it; name "
+            "another select_split"
+        )
+    return with_options(train, pool), select
 
 
 def common_answers(dialogs: Dialogs, count: int) -> tuple[str, ...]:
@@ -328,12 +335,13 @@ def _train_with_arms(settings: Config, folder: Path) -> FitResult:
         tokenizer = Tokenizer.load(weights_folder(settings.begin_with) / "tokenizer.json")
     else:
         texts = [*messages(train.dialogs), *train.answers]
-        tokenizer = Tokenizer.train(texts, minimum=settings.min_count)
+        tokenizer = made_tokenizer(settings.text_encoder, texts, settings.min_count)
     worlds = [talks(settings, each, tokenizer) for each in (train, select)]
     result = training(settings, folder, *worlds)
     for arm in settings.arms:
         tags = 0.0 if "image" in ARMS[arm] else settings.tags
-        blind = replace(settings, blank=ARMS[arm], tags=tags, arms=(), output=folder / "arms" / arm)
+        blank = tuple(dict.fromkeys((*settings.blank, *ARMS[arm])))
+        blind = replace(settings, blank=blank, tags=tags, arms=(), output=folder / "arms" / arm)
         training(blind, folder / "arms" / arm, *worlds)
     return result
 
@@ -353,6 +361,8 @@ def training(settings: Config, folder: Path, train: Talks, select: Talks) -> Fit
     if settings.begin_with is not None:
         place = weights_folder(settings.begin_with)
         _, tensors = checkpoint.load_weights(place)
+        if model.decoder.tagger is None:  # as of an arm that sees no picture
+            tensors = {name: each for name, each in tensors.items() if not name.startswith("decoder.tagger.")}
         checkpoint.restore(model, tensors, place)
     rounds = learned_rounds(settings, train)
 
@@ -364,6 +374,7 @@ def training(settings: Config, folder: Path, train: Talks, select: Talks) -> Fit
     )
     values = config.as_dict(settings) | {
         "known": list(common_answers(train.source, settings.known_answers)),
+        "pool": list(common_answers(train.source, MORE * settings.known_answers)),
         "feature_dim": built["feature_dim"],
         "feature_shape": list(pictures.shape or ()),
     }

@@ -203,6 +203,72 @@ def test_the_past_is_learned_from(small_visdial: Path, tmp_path: Path, encoder: 
     assert found["blind"] < 0.6
 
 
+@pytest.mark.parametrize("decoder", ["discriminative", "generative"])
+def test_a_transformers_text_model_reads_its_own_words(
+    small_visdial: Path, tmp_path: Path, tiny_bert: Path, decoder: str
+) -> None:
+    more = {"decoder": decoder, "text_encoder": f"hf:{tiny_bert}", "steps": 2, "evaluate_every": 2}
+    run = train(small_visdial, tmp_path, **more)
+    one = trained(run, "cpu")
+    assert one.tokenizer.to_json() == Tokenizer.load(tiny_bert / "tokenizer.json").to_json()
+    assert main(["eval", str(run)]) == 0
+    if decoder == "generative":
+        options = EvalOptions(runs=(run,), split="test")
+        asked = asked_of(one, options, judged_dialogs(one, options))
+        start, end = one.tokenizer.start, one.tokenizer.end
+        (said,) = asked.said([asked.tokenizer.encode("red")])
+        assert said == [start, *one.tokenizer.encode("red")[1:-1], end], "markers once"
+
+
+def test_arms_begin_with_a_run_that_has_tags(small_visdial: Path, tmp_path: Path) -> None:
+    first = train(small_visdial, tmp_path, steps=2, tags=0.1)
+    (tmp_path / "more").mkdir()
+    run = train(small_visdial, tmp_path / "more", "--arms", "question_only", steps=2, tags=0.1, begin_with=str(first))
+    assert trained(run / "arms" / "question_only", "cpu").settings.tags == 0
+
+
+def test_an_arm_takes_away_more_than_its_run(small_visdial: Path, tmp_path: Path) -> None:
+    run = train(small_visdial, tmp_path, "--arms", "no_history", steps=2, blank=["question"])
+    assert trained(run / "arms" / "no_history", "cpu").settings.blank == ("question", "caption", "turns")
+
+
+def test_a_split_whose_ranked_rounds_tell_nothing_chooses_no_checkpoint(small_visdial: Path, tmp_path: Path) -> None:
+    turns = [{"question": "what color is it", "answer": "red"}, {"question": "and now", "options": ["red", "blue"]}]
+    rows = [{"image": f"VisualDialog_train2018_{1:012d}.png", "caption": "it", "turns": turns}]
+    learned = [{**rows[0], "turns": turns[:1]}]
+    (tmp_path / "train.json").write_text(json.dumps(learned), encoding="utf-8")
+    (tmp_path / "val.json").write_text(json.dumps(rows), encoding="utf-8")
+    (tmp_path / "images").symlink_to(small_visdial / "images")
+    with pytest.raises(UserError, match="gives options only where it does not tell which is right"):
+        splits(settings(tmp_path, select_split="val"))
+
+
+def test_dialogs_without_options_are_ranked_among_the_same_answers_in_training_and_judging(
+    small_visdial: Path, tmp_path: Path
+) -> None:
+    rows = [
+        {
+            "image": f"VisualDialog_train2018_{i + 1:012d}.png",
+            "caption": "",
+            "turns": [{"question": "what color is it", "answer": f"answer {i}"}],
+        }
+        for i in range(24)
+    ]
+    for split in ("train", "val"):
+        (tmp_path / f"{split}.json").write_text(json.dumps(rows), encoding="utf-8")
+    (tmp_path / "images").symlink_to(small_visdial / "images")
+    run = train(tmp_path, tmp_path, steps=2, known_answers=2)
+    one = trained(run, "cpu")
+    assert len(one.known) == 2
+    _, select = splits(one.settings)
+    judged = judged_dialogs(one, EvalOptions(runs=(run,), split="val"))
+
+    def offered(dialogs: Any) -> list[list[str]]:
+        return [sorted(dialogs.answers[i] for i in each.options[0] if i >= 0) for each in dialogs.dialogs]
+
+    assert offered(select) == offered(judged)
+
+
 def test_one_black_picture_stands_for_all(small_visdial: Path, tmp_path: Path) -> None:
     one = trained(train(small_visdial, tmp_path, steps=2), "cpu")
     options = EvalOptions(runs=(one.folder,), split="test")
