@@ -28,7 +28,7 @@ from vlkit.files import check_replaceable, replace_folder
 from vlkit.progress import progress
 
 FORMAT = "vlkit house dialogs"
-VERSION = 3  # raise it when the same seed yields other files
+VERSION = 4  # raise it when the same seed yields other files
 MARKER = "dialogs.json"
 ROUNDS, OPTIONS = 10, 100
 ALIKE, POPULAR = 50, 25  # options that answer questions of the same kind, and that are given most often
@@ -36,7 +36,7 @@ HISTORY_CHANCE = 0.65  # of a question that hangs on what was said, where there 
 PLAIN_CHANCE = 0.6  # of an answer in its plainest words; no model can know when it is one of the others
 SINGLE_CHANCE = 0.25  # of asking how many there are of what there is one of
 TOLD_THINGS = 2  # in a caption
-COUNTED_KINDS = 8  # kinds of things of which nobody sees any, that may be asked for
+ABSENT_CHANCE = 0.25  # of asking for what is not there, where all that is there is known
 
 README = """# Dialogs about generated houses
 
@@ -61,7 +61,7 @@ class Arguments:
     """folder to write; it is made, or replaced if it holds nothing but such dialogs"""
     seed: int = 0
     """the same seed and numbers give the same files, byte for byte"""
-    houses: int = 300
+    houses: int = 900
     """houses of train; val has an eighth of them, test a quarter, each houses of its own"""
     views: int = 20
     """pictures of a house, at most, with a dialog each"""
@@ -222,27 +222,22 @@ def talked(job: Job) -> list[Dialog]:
     rng = random.Random(f"dialogs {job.seed} {job.split} {job.name}")
     found = []
     for i, view in enumerate(views(house, job.views, size=job.size, seed=job.seed, threads=1)):
-        turns = Talk(view, rng).turns()
+        told, text = caption(view, rng)
+        turns = Talk(view, rng, asked={f"exists {kind}" for kind in told}).turns()
         if len(turns) < ROUNDS:
             continue
         name = f"{job.name}_{i:02d}.png"
         Image.fromarray(view.pixels).save(job.folder / name)
-        found.append(Dialog(name, caption(view, rng), tuple(turns)))
+        found.append(Dialog(name, text, tuple(turns)))
     return found
 
 
-def caption(view: View, rng: random.Random) -> str:
-    """Where it is and two things that are there, without what will be asked of them."""
-    names = [article(kind) for kind in sorted(kinds_of(view.clear))]
-    told = rng.sample(names, min(TOLD_THINGS, len(names)))
-    place = article(view.room.kind)
-    return rng.choice(
-        (
-            f"{place} with {' and '.join(told)}",
-            f"a picture of {place}, {' and '.join(told)} in it",
-            f"{' and '.join(told)} in {place}",
-        )
-    )
+def caption(view: View, rng: random.Random) -> tuple[list[str], str]:
+    """Two kinds of things that are there, and a text that names them and the place."""
+    kinds = sorted(kinds_of(view.clear))
+    told = rng.sample(kinds, min(TOLD_THINGS, len(kinds)))
+    things, place = " and ".join(map(article, told)), article(view.room.kind)
+    return told, rng.choice((f"{place} with {things}", f"a picture of {place}, {things} in it", f"{things} in {place}"))
 
 
 # What is said
@@ -296,7 +291,10 @@ class Talk:
             yield f"exists {kind}", Turn(f"is there {article(kind)}?", YES, "exists", False), {"it": each}
         usual = sorted({kind for room in view.house.rooms for kind in _kinds_in(view, room.id)})
         absent = [kind for kind in usual if not view.of_kind(kind)]
-        for kind in self.rng.sample(absent, min(len(absent), COUNTED_KINDS)):
+        # As many as are there and not spoken of yet, or an answer would mostly be no.
+        there = sum(f"exists {each.thing.kind}" not in self.asked for each in self.single())
+        count = there or int(self.rng.random() < ABSENT_CHANCE)
+        for kind in self.rng.sample(absent, min(len(absent), count)):
             yield f"exists {kind}", Turn(f"is there {article(kind)}?", NO, "exists", False), {}
         for kind in sorted(kinds_of(view.clear)):
             members = view.of_kind(kind)
@@ -347,11 +345,13 @@ class Talk:
             yield from self.sides(it, side, f"what is to the {side} of it?")
         upon = [each for each in self.view.clear if each.thing.on == thing.id]
         hidden = [each for each in self.view.house.furniture if each.on == thing.id]
+        fact, what, any_at_all = f"on {thing.id}", "what is on it?", "is there anything on it?"
         if len(upon) == 1:
-            turn = thing_turn("what is on it?", upon[0], (), "on", True)
-            yield f"on {thing.id}", turn, {"it": upon[0]}
+            yield fact, thing_turn(what, upon[0], (), "on", True), {"it": upon[0]}
         elif not hidden and thing.kind in SUPPORTS:
-            yield f"on {thing.id}", Turn("is there anything on it?", NOTHING, "on", True), {"it": it}
+            yield fact, Turn(what, NOTHING, "on", True), {"it": it}
+        if thing.kind in SUPPORTS and fact not in self.asked and (upon or not hidden):
+            yield f"any {fact}", Turn(any_at_all, YES if upon else NO, "on", True), {"it": it}
         yield from self.places(it)
 
     def places(self, it: Seen) -> Iterator["Move"]:
@@ -377,12 +377,14 @@ class Talk:
     def sides(self, anchor: Seen, side: str, question: str) -> Iterator["Move"]:
         """What is to one side of a thing in the picture."""
         sign = -1 if side == "left" else 1
-        beyond = [
-            each for each in self.view.seen if each is not anchor and sign * (each.middle - anchor.middle) > SIDE_SHARE
-        ]
+        every = [each for each in self.view.seen if each is not anchor]
+        beyond = [each for each in every if sign * (each.middle - anchor.middle) > SIDE_SHARE]
         fact = f"{side} {anchor.thing.id}"
         if not beyond:
-            yield fact, Turn(question, NOTHING, "side", True), {"it": anchor, "beside": (side, anchor)}
+            middles = [sign * (each.middle - anchor.middle) for each in every]
+            edges = [anchor.left - each.left if side == "left" else each.right - anchor.right for each in every]
+            if all(each <= -SIDE_SHARE for each in middles) and all(each <= SIDE_SHARE for each in edges):
+                yield fact, Turn(question, NOTHING, "side", True), {"it": anchor, "beside": (side, anchor)}
             return
         nearest = min(beyond, key=lambda each: abs(each.middle - anchor.middle))
         alone = sum(each.thing.kind == nearest.thing.kind for each in beyond) == 1

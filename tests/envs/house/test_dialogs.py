@@ -2,6 +2,9 @@
 
 import json
 import random
+import re
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,7 @@ import pytest
 from PIL import Image
 
 from vlkit.cli import main
-from vlkit.envs.house.dialogs import OPTIONS, ROUNDS, Arguments, Dialog, Pool, Talk, Turn, generate, options
+from vlkit.envs.house.dialogs import OPTIONS, ROUNDS, YES, Arguments, Dialog, Pool, Talk, Turn, generate, options
 from vlkit.envs.house.furnish import random_house
 from vlkit.envs.house.house import Furniture
 from vlkit.envs.house.views import Seen, View
@@ -78,6 +81,49 @@ def test_questions_that_need_no_past_have_none() -> None:
     assert "what color is the chair?" not in turns
     assert not any(turn.needs_history for turn in turns.values())
     assert not list(Talk(view(), random.Random(0)).behind()), "nothing was said yet"
+
+
+def with_thing(shown: View, kind: str, middle: float, half: float, on: int | None = None) -> View:
+    """The same view with one more thing."""
+    furniture = Furniture(len(shown.seen) + 1, kind, "white", 0, (6.0, 0.0, 0.0), 0, (0.5, 0.5, 0.5), on=on)
+    return replace(shown, seen=(*shown.seen, Seen(furniture, 0.05, middle - half, middle, middle + half, 9.0)))
+
+
+@pytest.mark.parametrize(("middle", "half"), [(0.18, 0.02), (0.22, 0.15)])
+def test_what_lies_a_little_to_the_side_is_not_nothing(middle: float, half: float) -> None:
+    shown = with_thing(view(), "rug", middle, half)
+    talk = Talk(shown, random.Random(0), it=shown.seen[1])  # the piano, whose middle is 0.2
+    assert "what is to the left of it?" not in {turn.question for _, turn, _ in talk.behind()}
+
+
+def test_whether_something_is_on_it_is_asked_of_both() -> None:
+    found = {}
+    for on in (True, False):
+        shown = with_thing(view(), "desk", 0.35, 0.05)
+        if on:
+            shown = with_thing(shown, "globe", 0.36, 0.02, on=shown.seen[-1].thing.id)
+        desk = next(each for each in shown.seen if each.thing.kind == "desk")
+        talk = Talk(shown, random.Random(0), it=desk)
+        turns = {turn.question: turn.answers[0] for _, turn, _ in talk.behind()}
+        found[on] = turns["is there anything on it?"], turns["what is on it?"]
+        talk.asked.add(f"on {desk.thing.id}")
+        assert "is there anything on it?" not in {turn.question for _, turn, _ in talk.behind()}, "that is known"
+    assert found == {True: ("yes", "a globe"), False: ("no", "nothing")}
+
+
+def test_what_the_caption_tells_is_not_asked_for(folder: Path) -> None:
+    answers: Counter[bool] = Counter()
+    for split in ("train", "val", "test"):
+        data = read(folder, split)["data"]
+        for dialog in data["dialogs"]:
+            for turn in dialog["dialog"]:
+                question = data["questions"][turn["question"]]
+                if turn["kind"] != "exists":
+                    continue
+                thing = question.removeprefix("is there ")
+                assert not re.search(rf"\b{thing}\b(?! )|\b{thing} (and|in)\b", dialog["caption"]), question
+                answers[data["answers"][turn["answer"]] in YES] += 1
+    assert 0.3 < answers[True] / answers.total() < 0.7
 
 
 def test_nothing_is_asked_twice() -> None:
