@@ -161,7 +161,7 @@ def at_once(model: DialogModel, asked: Talks, dialog: int, turn: int) -> Tensor:
     joint = plainly_encoded(model, asked, dialog, turn)
     rows = [asked.answers[place] for place in asked.dialogs[dialog].options[turn].tolist()]
     words, mask = asked.tokenizer.pad_batch(rows, asked.reading.max_words)
-    return (decoder.vectors(words, mask) @ decoder.joint(joint)[0]).float()
+    return cast(Tensor, (decoder.vectors(words, mask) @ decoder.joint(joint)[0]).float())
 
 
 def plainly_encoded(model: DialogModel, asked: Talks, dialog: int, turn: int) -> Tensor:
@@ -263,7 +263,7 @@ def training(options: Options, settings: Config, model: DialogModel, asked: Talk
         loaded = time.perf_counter()
         loss, _ = answer_loss(model, batch, Step(index, options.steps, 0, device))
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         if index >= WARM_UP:
             loading += loaded - start
@@ -280,7 +280,8 @@ def chat(settings: Config, asked: Talks) -> None:
     for decoder in ("discriminative", "generative"):
         own = replace(settings, decoder=decoder, encoder="hre")
         model = built_model(own, vocabulary=asked.tokenizer.size).eval()
-        run = Trained(Path("made"), own, model, asked.tokenizer, asked.source.answers[:500], 0.0)
+        known = asked.source.answers[:500]
+        run = Trained(Path("made"), own, model, asked.tokenizer, known=known, pool=known, minutes=0.0)
         state = DialogState(Talker(run), asked.images.read([0])[0], asked.dialogs[0].caption)
         times = []
         for turn in range(CHATS):

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from render import MODULES, Row, peer_row, processor
+from render import MODULES, Row, peer_row, processor  # type: ignore[import-not-found]
 from render import Options as Rendering
 from rich.box import SIMPLE_HEAD
 from rich.console import Console

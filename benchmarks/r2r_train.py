@@ -28,8 +28,9 @@ from vlkit.config import load
 from vlkit.envs import buildings
 from vlkit.envs.graph import R2RVectorEnv
 from vlkit.tasks.r2r.data import read_splits
-from vlkit.tasks.r2r.settings import Config, built_agent, made_tokenizer
+from vlkit.tasks.r2r.settings import Config, built_agent
 from vlkit.tasks.r2r.training import Losses
+from vlkit.text import Tokenizer
 from vlkit.train import Step
 
 
@@ -91,7 +92,9 @@ def measure(options: Options, annotations: Path, connectivity: Path, data: str) 
     """Trains for a moment in each phase and prints the table."""
     settings = Config(annotations, connectivity, batch_size=options.batch_size, seed=options.seed, device="cpu")
     splits = read_splits(annotations, connectivity, ["train"])
-    tokenizer = made_tokenizer(settings, splits.episodes["train"])
+    tokenizer = Tokenizer.train(
+        [episode.instruction for episode in splits.episodes["train"]], minimum=settings.min_count
+    )
     world = splits.worlds(tokenizer, max_words=settings.max_words)["train"]
     torch.manual_seed(options.seed)
     agent = built_agent(settings, tokenizer, 0)

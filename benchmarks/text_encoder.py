@@ -137,7 +137,7 @@ def turn(
     module.zero_grad()
     start = time.perf_counter()
     states, final = read(ids, mask)
-    (states.square().sum() + final.sum()).div(len(ids)).backward()
+    (states.square().sum() + final.sum()).div(len(ids)).backward()  # type: ignore[no-untyped-call]
     seconds = time.perf_counter() - start
     gradient = module.get_parameter("words.weight").grad
     assert gradient is not None
