@@ -348,7 +348,7 @@ class Talk:
         fact, what, any_at_all = f"on {thing.id}", "what is on it?", "is there anything on it?"
         if len(upon) == 1:
             yield fact, thing_turn(what, upon[0], (), "on", True), {"it": upon[0]}
-        elif not hidden and thing.kind in SUPPORTS:
+        elif not hidden and thing.kind in SUPPORTS and f"any {fact}" not in self.asked:
             yield fact, Turn(what, NOTHING, "on", True), {"it": it}
         if thing.kind in SUPPORTS and fact not in self.asked and (upon or not hidden):
             yield f"any {fact}", Turn(any_at_all, YES if upon else NO, "on", True), {"it": it}

@@ -361,7 +361,7 @@ def training(settings: Config, folder: Path, train: Talks, select: Talks) -> Fit
     if settings.begin_with is not None:
         place = weights_folder(settings.begin_with)
         _, tensors = checkpoint.load_weights(place)
-        if model.decoder.tagger is None:  # as of an arm that sees no picture
+        if "image" in settings.blank:  # then there is nothing to call by a name
             tensors = {name: each for name, each in tensors.items() if not name.startswith("decoder.tagger.")}
         checkpoint.restore(model, tensors, place)
     rounds = learned_rounds(settings, train)
